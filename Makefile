@@ -1,0 +1,44 @@
+# One command each; every target does its own set-up. `make help` lists them.
+PY     := .venv/bin/python
+PYTEST := .venv/bin/pytest
+ARGS   ?=
+
+
+.PHONY: help .venv demo test test-real lock lint format lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
+
+.venv: .venv/.ready  ## the locked development environment
+
+# A stamp, not the folder: a half-made .venv must not look finished.
+.venv/.ready: requirements.lock pyproject.toml
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: .venv  ## roll a provider three ways on this machine and count the failed requests (ARGS=--json)
+	@.venv/bin/nacos-drain demo $(ARGS)
+
+test: .venv  ## everything that needs no JVM and no docker, under a minute
+	$(PYTEST) -m "not real" $(ARGS)
+
+lock:  ## resolve the lock files again (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --quiet --group dev --extra tui pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --quiet --group real -o requirements-real.lock
+
+lint: .venv  ## format, lint, types, import contracts
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv  ## put the sources into shape
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean:  ## forget everything that was built
+	rm -rf .venv .venv-real .rig dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
