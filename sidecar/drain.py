@@ -1,0 +1,689 @@
+"""The drain of one pod: its phases, its budget and its lease, over the removals and the quiet rule.
+
+Laws of this file
+- No clock and no I/O. `step(event, now)` takes in what happened, `wanted(now)` says what should be under way,
+  `wake(now)` says when to ask again by itself. The runner reconciles and decides nothing.
+- The release is never later than the deadline, whatever breaks; `gone` is never said without readings.
+- A drain is a lease, not a latch: a pod may live on after its hook (liveness restart, false alarm), so every way out
+  of here leads either to the end of this process or back to ARMED with the instance online.
+
+    ARMED --trigger--> DRAINING --release--> RELEASED --app exited, we are stopped--> ENDED
+      ^                    |                    |
+      |                 /resume     new life, lease expired, /resume
+      +---- RESTORING <----+--------------------+
+
+Writes happen only for the life that is drained; a listing after its exit is somebody else's and is restored.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from . import removal
+from .lease import App, Lease, Life, Outcome, Port, Release, Residue, State, Trigger, Why
+from .plan import Plan
+from .removal import Goal, Instance, Record, Removal, Service
+from .settle import Settle, Verdict
+
+
+SURVEY_PERIOD = 30.0  # a fleet of 1,500 pods must not load Nacos
+SURVEY_EAGER, SURVEY_STARTING = 1.0, 5.0  # until the instance is first seen: readiness hangs on it
+EAGER_FOR = 120.0
+PEEK_IDLE, PEEK_PERIOD = 5.0, 0.25
+VANISHED_FOR = 2.0  # an invisible app whose listener is closed for so long has exited
+KNOCK_TIMEOUT = 1.0
+STARTUP_HOLD = 3.0  # a sidecar that restarts in the middle of a drain is asked again within this time
+LEASE_SLACK = 5.0
+UNDO_BEFORE_END = 3.0
+LAST_WORD = 1.0  # our own exit comes so long before the grace period ends
+EVIDENCE_AFTER_EXIT = 5.0
+OLD_LIFE = 60.0
+ROSTER_PERIOD = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the settings decide, as plain values."""
+
+    plan: Plan
+    services: tuple[Service, ...]
+    ports: frozenset[int] = frozenset()  # registered ports; empty: whatever this pod listens on
+    app_ports: frozenset[int] = frozenset()  # where the app listens; empty: the registered ones
+    addresses: tuple[str, ...] = ()
+    release: Release = Release.HOOK
+    kubernetes: bool = False
+    residue: Residue = Residue.OURS
+    kill: bool = False
+    jitter: float = 1.0  # of the survey's period, so that a fleet does not ask in step
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The small read of an idle sidecar: what one node shows of one service."""
+
+    service: Service
+    turn: int
+    timeout: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """Look at the app's listening sockets. No ports: all but our own."""
+
+    ports: frozenset[int]
+    turn: int
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """Ask whether the app still accepts a connection."""
+
+    ports: frozenset[int]
+    timeout: float = KNOCK_TIMEOUT + 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitExit:
+    """Wait for a visible process to be gone."""
+
+    life: Life
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Tell the app to stop, or make it."""
+
+    life: Life | None
+    kill: bool
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Ask the nodes that answer which members are down."""
+
+    turn: int
+    timeout: float = 2.0
+
+
+Effect = removal.Effect | Survey | Peek | Knock | AwaitExit | Signal | Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """Somebody asked for a drain. `mark` is what our disabling write leaves in the record."""
+
+    trigger: Trigger
+    id: str
+    mark: str
+    nodes: tuple[tuple[str, bool], ...]  # name, required
+    one_address: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`/release` or `/resume`."""
+
+    resume: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """All records of a service on one of this pod's addresses, disabled ones too."""
+
+    effect: Survey
+    records: tuple[Record, ...]
+    node: str = ""
+    nodes: tuple[tuple[str, bool], ...] = ()  # as the registry knows them by now: name, required
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """What the kernel showed of the app."""
+
+    effect: Peek
+    app: App
+
+
+@dataclass(frozen=True, slots=True)
+class Knocked:
+    """Whether a connection was accepted; a refused one is not hung."""
+
+    effect: Knock
+    hung: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process is gone."""
+
+    effect: AwaitExit
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """The signal was delivered."""
+
+    effect: Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Rostered:
+    """The nodes that a node which answers calls DOWN."""
+
+    effect: Roster
+    down: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One of the effects of this file came to nothing."""
+
+    effect: Survey | Peek | Knock | AwaitExit | Signal | Roster
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+Event = removal.Event | Triggered | Asked | Surveyed | Peeked | Knocked | Exited | Signalled | Rostered | Failed | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An instance of ours as the surveys know it."""
+
+    record: Record
+    at: float
+    was_enabled: bool = False  # in this app life
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Everything the sidecar knows and wants."""
+
+    rules: Rules
+    born: float
+    settle: Settle
+    state: State = State.ARMED
+    nodes: tuple[tuple[str, bool], ...] = ()
+    known: Mapping[Instance, Known] = field(default_factory=dict)
+    app: App = App()  # noqa: RUF009  frozen, so sharing it is harmless
+    opened_at: float | None = None  # since when the app listens without a break, as far as we looked
+    ready: bool = False
+    ambiguous: tuple[Instance, ...] = ()
+    survey_at: float = 0.0
+    surveys: int = 0
+    peek_at: float = 0.0
+    peeks: int = 0
+    roster_at: float = 0.0
+    rosters: int = 0
+    lease: Lease | None = None
+    restoring: tuple[Removal, ...] = ()
+    restore_reason: str = ""
+    restore_until: float | None = None
+    stop: bool = False  # this process was told to stop
+
+    # -- wishes ----------------------------------------------------------------------------------------------------
+
+    def wanted(self, now: float) -> frozenset[Effect]:
+        """What should be under way now."""
+        return frozenset(self._wanted(now))
+
+    def _wanted(self, now: float) -> Iterator[Effect]:
+        if self.state is State.ENDED:
+            return
+        if self.peek_at <= now:
+            yield Peek(self._app_ports(), self.peeks)
+        if self.state is State.ARMED and self.survey_at <= now and self.rules.services:
+            yield Survey(self.rules.services[self.surveys % len(self.rules.services)], self.surveys)
+        if self.state is State.RESTORING:
+            for r in self.restoring:
+                yield from r.wanted(now, may_write=True)
+        lease = self.lease
+        if lease is None or self.state not in {State.DRAINING, State.RELEASED}:
+            return
+        for r in lease.removals:
+            yield from r.wanted(now, may_write=self._may_write(lease))
+        if lease.exited_at is None:
+            yield from self._about_the_app(lease, now)
+        if self.roster_at <= now and any(n.refused and not n.down for r in lease.removals for n in r.nodes):
+            yield Roster(self.rosters)
+
+    def _about_the_app(self, lease: Lease, now: float) -> Iterator[Effect]:
+        if not lease.knocked and lease.released_at is None and self.app.port is not Port.CLOSED:
+            yield Knock(self._app_ports())
+        if lease.life is not None and lease.life.pid is not None:
+            yield AwaitExit(lease.life)
+        if (
+            self.rules.release is Release.SIGNAL
+            and lease.trigger is not Trigger.MANUAL
+            and lease.released_at is not None
+        ):
+            if lease.signalled_at is None and lease.signal_error is None:
+                yield Signal(lease.life, kill=False)
+            elif self.rules.kill and lease.killed_at is None and now >= self._kill_at(lease):
+                yield Signal(lease.life, kill=True)
+
+    def _kill_at(self, lease: Lease) -> float:
+        return (lease.signalled_at or lease.released_at or lease.started) + lease.plan.app_stop
+
+    def _may_write(self, lease: Lease) -> bool:
+        """Only the life that is drained may be written to: what comes after it is a new one."""
+        return lease.exited_at is None and (lease.life is not None or self.app.port is Port.UNKNOWN)
+
+    def _app_ports(self) -> frozenset[int]:
+        known = frozenset(instance.port for instance in self.known)
+        return self.rules.app_ports or self.rules.ports or known
+
+    def wake(self, now: float) -> float | None:
+        """The next moment at which something changes by itself."""
+        return min((t for t in self._moments(now) if t > now), default=None)
+
+    def _moments(self, now: float) -> Iterator[float]:
+        yield self.peek_at
+        if self.state is State.ARMED:
+            yield self.survey_at
+            yield self.born + STARTUP_HOLD
+            yield self.born + OLD_LIFE
+        for r in self.restoring:
+            yield from r.wake()
+        if self.restore_until is not None:
+            yield self.restore_until
+        lease = self.lease
+        if lease is None or self.state not in {State.DRAINING, State.RELEASED}:
+            return
+        for r in lease.removals:
+            yield from r.wake()
+        yield from (lease.proof_limit, lease.deadline, lease.settle_end(now), lease.grace_end, self.roster_at)
+        yield from (lease.grace_end + LEASE_SLACK, lease.grace_end - UNDO_BEFORE_END, lease.grace_end - LAST_WORD)
+        clock = lease.clock(now)
+        if clock is not None:
+            yield clock + self.settle.rule.floor
+        if lease.closed_at is not None:
+            yield lease.closed_at + VANISHED_FOR
+        if lease.exited_at is not None:
+            yield lease.exited_at + EVIDENCE_AFTER_EXIT
+        if lease.sigterm_at is not None:
+            yield lease.sigterm_at + VANISHED_FOR
+            yield lease.started + removal.WRITE_TIMEOUT
+        if lease.released_at is not None:
+            yield self._kill_at(lease)
+
+    # -- what happened ---------------------------------------------------------------------------------------------
+
+    def step(self, event: Event, now: float) -> "Drain":
+        """Take an event in, then let every consequence follow."""
+        return self._take(event, now)._advance(now)
+
+    def _take(self, event: Event, now: float) -> "Drain":
+        match event:
+            case Triggered():
+                return self._triggered(event, now)
+            case Asked(resume):
+                return self._give_back(Outcome.ABORTED, "resume", now) if resume else self._hurry()
+            case Surveyed():
+                return self._surveyed(event, now)
+            case Peeked(_, app):
+                return self._peeked(app, now)
+            case Rostered(_, down):
+                return replace(self._rostered(now), lease=self._each(lambda r: _lose_all(r, down)))
+            case Knocked(_, hung):
+                return self._with(knocked=True, hung=hung)
+            case Exited():
+                return self._with(exited_at=now)
+            case Signalled(effect):
+                return self._with(killed_at=now) if effect.kill else self._with(signalled_at=now)
+            case Failed(effect, error):
+                return self._failed(effect, error, now)
+            case Tick():
+                return replace(
+                    self,
+                    lease=self._each(lambda r: r.tick(now)),
+                    restoring=tuple(r.tick(now) for r in self.restoring),
+                )
+            case _:
+                mine = event.effect.instance
+                return replace(
+                    self,
+                    lease=self._each(lambda r: r.step(event, now) if r.instance == mine else r),
+                    restoring=tuple(r.step(event, now) if r.instance == mine else r for r in self.restoring),
+                )
+
+    def _each(self, change: Callable[[Removal], Removal]) -> Lease | None:
+        if self.lease is None or self.state not in {State.DRAINING, State.RELEASED}:
+            return self.lease
+        return replace(self.lease, removals=tuple(map(change, self.lease.removals)))
+
+    def _with(self, **changes: object) -> "Drain":
+        assert self.lease is not None  # noqa: S101  effects of a lease end with it
+        return replace(self, lease=replace(self.lease, **changes))  # type: ignore[arg-type]  # mypy knows no **kwargs of replace
+
+    def _failed(self, effect: object, error: str, now: float) -> "Drain":
+        match effect:
+            case Survey():
+                return self._next_survey(now)
+            case Peek():
+                return self._peeked(App(), now)
+            case Knock():
+                return self._with(knocked=True)
+            case Signal(kill=True):
+                return self._with(killed_at=now, signal_error=error)
+            case Signal():
+                return self._with(signal_error=error)
+            case Roster():
+                return self._rostered(now)
+            case _:
+                return self
+
+    def _rostered(self, now: float) -> "Drain":
+        return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)
+
+    # -- armed -----------------------------------------------------------------------------------------------------
+
+    def claim(self, records: Iterable[Record]) -> tuple[Record, ...]:
+        """The records that are ours: a port of the app, and no guess where a neighbour shares the address."""
+        ports = self.rules.ports or self.rules.app_ports
+        mine = tuple(r for r in records if r.instance.port in (ports or self.app.ports))
+        return mine if ports or len(mine) <= 1 else ()
+
+    def _surveyed(self, event: Surveyed, now: float) -> "Drain":
+        mine, service = self.claim(event.records), event.effect.service
+        listening = tuple(r.instance for r in event.records if r.instance.port in self.app.ports)
+        others = {i: k for i, k in self.known.items() if i.service != service or not mine}
+        seen_on = {i for i, k in self.known.items() if k.was_enabled}
+        fresh = {r.instance: Known(r, now, was_enabled=r.enabled or r.instance in seen_on) for r in mine}
+        ambiguous = listening if len(listening) > 1 and not mine else ()
+        surveyed = replace(self, known={**others, **fresh}, ambiguous=ambiguous, nodes=event.nodes)
+        return surveyed._next_survey(now)
+
+    def _next_survey(self, now: float) -> "Drain":
+        services = {i.service for i in self.known}
+        ready = self.ready or all(s in services for s in self.rules.services)
+        if ready:
+            stale = any(now - k.at > SURVEY_PERIOD for k in self.known.values()) or not self.known
+            period = SURVEY_PERIOD * (2 if stale else 1) * self.rules.jitter  # an absent one costs two reads
+        else:
+            period = SURVEY_EAGER if now - self.born < EAGER_FOR else SURVEY_STARTING
+        return replace(self, ready=ready, surveys=self.surveys + 1, survey_at=now + period)
+
+    def _peeked(self, app: App, now: float) -> "Drain":
+        idle = self.state is State.ARMED
+        seen = replace(self, app=app, peeks=self.peeks + 1, peek_at=now + (PEEK_IDLE if idle else PEEK_PERIOD))
+        if app.port is Port.OPEN and self.app.life is not None and not self.app.life.same(app.life):
+            seen = replace(seen, known={i: replace(k, was_enabled=False) for i, k in self.known.items()})
+        opened_at = (self.opened_at if self.opened_at is not None else now) if app.port is Port.OPEN else None
+        old = app.age is not None and app.age > OLD_LIFE and self.peeks == 0
+        watched = opened_at is not None and opened_at < self.born + STARTUP_HOLD and now > opened_at + OLD_LIFE
+        seen = replace(seen, opened_at=opened_at, ready=self.ready or old or watched)
+        if self.lease is None or self.state not in {State.DRAINING, State.RELEASED}:
+            return seen
+        return seen._about_life(app, now)
+
+    def _about_life(self, app: App, now: float) -> "Drain":
+        """Whether the life that is drained is still there."""
+        lease = self.lease
+        assert lease is not None  # noqa: S101  asked by the caller
+        first = not lease.peeked
+        if app.port is Port.OPEN and app.life is not None:
+            if lease.exited_at is None and (first or lease.life is None):  # or: it was still starting
+                return self._with(peeked=True, life=app.life, closed_at=None)
+            if lease.exited_at is None and lease.life is not None and not lease.life.same(app.life):
+                return self._with(exited_at=now)
+            return self._with(closed_at=None)
+        if app.port is Port.CLOSED:
+            return self._with(peeked=True, closed_at=lease.closed_at if lease.closed_at is not None else now)
+        return self._with(peeked=True)
+
+    # -- triggers --------------------------------------------------------------------------------------------------
+
+    def _triggered(self, event: Triggered, now: float) -> "Drain":
+        stopped = event.trigger in {Trigger.SIGTERM, Trigger.SIGINT}
+        told = replace(self, stop=self.stop or stopped, nodes=event.nodes)
+        lease = self.lease
+        over = lease is None or (lease.final_at is not None and lease.exited_at is not None)
+        if self.state in {State.ARMED, State.RESTORING} or over:
+            return told._start(event, now)
+        if self.state is State.ENDED or lease is None:
+            return self
+        if stopped and lease.sigterm_at is None:
+            return told._with(sigterm_at=now)
+        if event.trigger is Trigger.HOOK and lease.hook_at is None:
+            return told._with(hook_at=now)
+        return told
+
+    def _start(self, event: Triggered, now: float) -> "Drain":
+        if self.lease is not None and self.lease.exited_at is not None and self.stop and self.state is State.RELEASED:
+            return self  # the drained app is gone and nothing came after it: nothing to drain, only to end
+        removals = tuple(
+            Removal.begin(
+                instance,
+                event.nodes,
+                now,
+                record=known.record if known else None,
+                record_at=known.at if known else None,
+                mark=event.mark,
+                one_address=event.one_address,
+            )
+            for instance, known in self._targets()
+        )
+        stopped = event.trigger in {Trigger.SIGTERM, Trigger.SIGINT}
+        lease = Lease(
+            event.id,
+            event.trigger,
+            now,
+            self.rules.plan,
+            removals,
+            self.app.life if self.app.port is Port.OPEN else None,
+            sigterm_at=now if stopped else None,
+            hook_at=now if event.trigger is Trigger.HOOK else None,
+        )
+        return replace(
+            self,
+            state=State.DRAINING,
+            lease=lease,
+            restoring=(),
+            restore_until=None,
+            settle=self.settle.freeze(now),
+            peek_at=now,
+            roster_at=now,
+        )
+
+    def _targets(self) -> Iterator[tuple[Instance, Known | None]]:
+        """What is to be taken out: what the surveys know; of a service never seen, every key that could be ours."""
+        for service in self.rules.services:
+            known = [(i, k) for i, k in self.known.items() if i.service == service]
+            yield from known
+            if not known:
+                ports = self.rules.ports or self.rules.app_ports or (self.app.ports if len(self.app.ports) == 1 else ())
+                yield from ((Instance(service, a, p), None) for a in self.rules.addresses for p in sorted(ports))
+
+    def _hurry(self) -> "Drain":
+        return self._with(release_asked=True) if self.state is State.DRAINING else self
+
+    @property
+    def refuses_resume(self) -> str | None:
+        """Why the lease cannot be given back now; None when it can."""
+        lease = self.lease
+        if self.state in {State.ARMED, State.RESTORING} or lease is None:
+            return None
+        if self.stop:
+            return "this sidecar was told to stop"
+        if lease.exited_at is not None:
+            return "the drained app has exited; its next life is put online by itself"
+        if not all(r.undoable for r in lease.removals):
+            return "only a restart of the app registers it again"
+        return None
+
+    def _give_back(self, outcome: Outcome, reason: str, now: float) -> "Drain":
+        if self.lease is None or self.state not in {State.DRAINING, State.RELEASED} or self.refuses_resume:
+            return self
+        return self._with(forced=outcome, final_at=now)._restore(self.lease.removals, reason, now)
+
+    def _restore(self, removals: Iterable[Removal], reason: str, now: float) -> "Drain":
+        new_life = reason in {"new_life", "startup"}
+        if new_life and self.rules.residue is Residue.NEVER:
+            back: tuple[Removal, ...] = ()
+        else:
+            adopt = new_life and self.rules.residue is Residue.BORN
+            back = tuple(r.bring_back(now, adopt=adopt) for r in removals if r.residue or adopt)
+        return replace(
+            self,
+            state=State.RESTORING,
+            restoring=back,
+            restore_reason=reason,
+            restore_until=self.lease.grace_end - LAST_WORD / 2 if self.stop and self.lease else None,
+            settle=self.settle.thaw(),
+        )
+
+    # -- consequences ----------------------------------------------------------------------------------------------
+
+    def _advance(self, now: float) -> "Drain":
+        """Follow every consequence until nothing changes."""
+        before, after = self, self._consequence(now)
+        while after is not before:
+            before, after = after, after._consequence(now)
+        return after
+
+    def _consequence(self, now: float) -> "Drain":
+        """One transition, or self."""
+        match self.state:
+            case State.ARMED:
+                return self._armed(now)
+            case State.DRAINING:
+                return self._draining(now)
+            case State.RELEASED:
+                return self._released(now)
+            case State.RESTORING:
+                return self._restored(now)
+            case State.ENDED:
+                return self
+
+    def _armed(self, now: float) -> "Drain":
+        if now < self.born + STARTUP_HOLD or self.app.port is not Port.OPEN or self.rules.residue is Residue.NEVER:
+            return self
+        born = self.rules.residue is Residue.BORN
+        left = [
+            k for k in self.known.values() if not k.record.enabled and (k.record.mark or (born and not k.was_enabled))
+        ]
+        if not left:
+            return self
+        removals = tuple(
+            Removal(
+                k.record.instance, tuple(removal.Node(n, r) for n, r in self.nodes), record=k.record, record_at=k.at
+            )
+            for k in left
+        )
+        return self._restore(removals, "startup", now)
+
+    def _milestones(self, now: float) -> "Drain":
+        """Note when what was reached; self when nothing is new."""
+        lease = self.lease
+        assert lease is not None  # noqa: S101  asked by the caller
+        dealt = all(r.dealt for r in lease.removals)
+        if lease.dealt_at is None and dealt:
+            return self._with(dealt_at=now)
+        if lease.proved != (lease.proved_at is not None):
+            return self._with(proved_at=now if lease.proved else None)
+        gone = lease.closed_at is not None and now - lease.closed_at >= VANISHED_FOR
+        invisible = lease.life is None or lease.life.pid is None
+        if lease.exited_at is None and gone and invisible:
+            return self._with(exited_at=now)
+        return self
+
+    def _draining(self, now: float) -> "Drain":
+        noted = self._milestones(now)
+        if noted is not self:
+            return noted
+        lease = self.lease
+        assert lease is not None  # noqa: S101  DRAINING has a lease
+        end, clock = lease.settle_end(now), lease.clock(now)
+        verdict = None
+        if clock is not None and (lease.proved or now >= end):
+            verdict = self.settle.verdict(clock, end, now)
+        why = self._why(lease, verdict, now)
+        if why is None:
+            return self
+        final = self.settle.verdict(clock if clock is not None else now, now, now) if verdict is None else verdict
+        released = self._with(released_at=now, why=why, verdict=final, proved_at_release=lease.proved)
+        return replace(released, state=State.RELEASED)
+
+    def _why(self, lease: Lease, verdict: Verdict | None, now: float) -> Why | None:
+        """What lets the app go now, if anything does."""
+        if lease.release_asked:
+            return Why.ASKED
+        if lease.exited_at is not None or (lease.peeked and self.app.port is Port.CLOSED):
+            return Why.VANISHED
+        if now >= lease.deadline:
+            return Why.DEADLINE
+        if lease.skips_settle and lease.knocked and (lease.proved or now >= lease.proof_limit):
+            return Why.HUNG if lease.hung else Why.UNHEALTHY
+        return Why.SETTLED if verdict is not None and verdict.done else None
+
+    def _released(self, now: float) -> "Drain":
+        noted = self._milestones(now)
+        if noted is not self:
+            return noted
+        lease = self.lease
+        assert lease is not None  # noqa: S101  RELEASED has a lease
+        if lease.exited_at is not None:
+            return self._after_exit(lease, now)
+        if lease.final_at is None and now >= lease.grace_end - (LAST_WORD if self.stop else 0):
+            return self._with(final_at=now)
+        listens = self.app.port is not Port.CLOSED
+        if not self.stop:
+            expired = now >= lease.grace_end + LEASE_SLACK and listens
+            return self._give_back(Outcome.LEASE_EXPIRED, "lease_expired", now) if expired else self
+        alone = lease.hook_at is None and self.rules.release is Release.HOOK
+        written = lease.dealt_at is not None or now >= lease.started + removal.WRITE_TIMEOUT
+        if alone and listens and written and not self.rules.kubernetes:
+            return self._end(now)  # our exit is the release: whoever stops us stops the app next
+        if alone and listens and now >= lease.grace_end - UNDO_BEFORE_END:
+            return self._with(final_at=now)._restore(lease.removals, "sidecar_stopped", now)
+        return self._end(now) if now >= self._last_moment(lease) else self
+
+    def _last_moment(self, lease: Lease) -> float:
+        """When this process, told to stop, has to be gone."""
+        told = lease.sigterm_at if lease.sigterm_at is not None else lease.started
+        return max(lease.grace_end - LAST_WORD, told + VANISHED_FOR)
+
+    def _after_exit(self, lease: Lease, now: float) -> "Drain":
+        if any(r.goal is Goal.OUT for r in lease.removals):
+            never = self.rules.residue is Residue.NEVER
+            return replace(self, lease=self._each(lambda r: r.clean_up(now, sweep=not never)))
+        if self.app.port is Port.OPEN and not (lease.life is not None and lease.life.same(self.app.life)):
+            return self._with(final_at=lease.final_at or now)._restore(lease.removals, "new_life", now)
+        if lease.cleaned_at is None and all(r.ending is not None for r in lease.removals):
+            return self._with(cleaned_at=now)
+        exited_at = lease.exited_at if lease.exited_at is not None else now
+        known = lease.proved or not lease.all_seen or now >= exited_at + EVIDENCE_AFTER_EXIT
+        over = now >= (self._last_moment(lease) if self.stop else lease.grace_end)
+        if lease.final_at is None and ((lease.cleaned_at is not None and known) or over):
+            return self._with(final_at=now)
+        return self._end(now) if self.stop and lease.final_at is not None else self
+
+    def _restored(self, now: float) -> "Drain":
+        waiting = any(r.ending is None for r in self.restoring)
+        if waiting and (self.restore_until is None or now < self.restore_until):
+            return self
+        if self.stop:
+            return self._end(now)
+        back = {r.instance: r.record for r in self.restoring}
+        known = {i: k for i, k in self.known.items() if i not in back or ((r := back[i]) is not None and r.enabled)}
+        for instance in known.keys() & back.keys():
+            record = back[instance]
+            known[instance] = replace(known[instance], record=record, at=now) if record else known[instance]
+        return replace(self, state=State.ARMED, restore_until=None, restoring=(), survey_at=now, known=known)
+
+    def _end(self, now: float) -> "Drain":
+        ended = self._with(final_at=now) if self.lease is not None and self.lease.final_at is None else self
+        return replace(ended, state=State.ENDED)
+
+
+def _lose_all(removal_: Removal, down: frozenset[str]) -> Removal:
+    for name in down:
+        removal_ = removal_.lose(name)
+    return removal_

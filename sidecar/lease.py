@@ -1,0 +1,206 @@
+"""One drain, from its trigger to its end: what is known of it, and what follows from that.
+
+A record without behaviour of its own: `drain.py` changes it, `report.py` tells it. No clock and no I/O here either.
+A *life* is one run of the app: its process where we can see it, else the inodes of its listening sockets.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .plan import Plan
+from .removal import Removal
+from .settle import Verdict
+
+
+ACK_TO_CLEAN = 2.5  # a cluster is clean 1-2.3 s after an acknowledged write
+
+
+class State(StrEnum):
+    """Where the lease stands."""
+
+    ARMED = "armed"
+    DRAINING = "draining"
+    RELEASED = "released"
+    RESTORING = "restoring"
+    ENDED = "ended"
+
+
+class Trigger(StrEnum):
+    """What started a drain."""
+
+    HOOK = "hook"
+    MANUAL = "manual"  # a person, not a stop: uses only roads that can be undone, and signals nobody
+    SIGTERM = "sigterm"
+    SIGINT = "sigint"
+
+
+class Release(StrEnum):
+    """How the app learns that it may stop."""
+
+    HOOK = "hook"  # the answer to preStop
+    SIGNAL = "signal"
+
+
+class Residue(StrEnum):
+    """Whose `enabled=false` is cleared when a live app is found disabled."""
+
+    OURS = "ours"
+    BORN = "born"  # also a record that was disabled before this app life was first seen: what a folk hook leaves
+    NEVER = "never"
+
+
+class Port(StrEnum):
+    """The app's listening ports, as the kernel shows them."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """How a drain ended."""
+
+    DRAINED = "drained"
+    UNPROVEN = "unproven"
+    NEVER_SEEN = "never_seen"
+    CAPPED = "capped"
+    ABORTED = "aborted"
+    LEASE_EXPIRED = "lease_expired"
+    NOTHING_REGISTERED = "nothing_registered"
+
+
+class Why(StrEnum):
+    """What let the app go."""
+
+    SETTLED = "settled"
+    DEADLINE = "deadline"
+    ASKED = "release asked for"
+    VANISHED = "the app is gone"
+    HUNG = "the app is hung"
+    UNHEALTHY = "Nacos lists the app as unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One run of the app. Equal when it is the same process, or, where none is visible, when a socket is shared."""
+
+    sockets: frozenset[int]  # inodes of its listening sockets
+    pid: int | None = None
+    started: float | None = None  # of the process: a pid alone may be reused
+
+    def same(self, other: "Life | None") -> bool:
+        """Whether both are the same run."""
+        if other is None:
+            return False
+        process = self.pid is not None and (self.pid, self.started) == (other.pid, other.started)
+        return process or bool(self.sockets & other.sockets)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One look at the app's ports."""
+
+    port: Port = Port.UNKNOWN
+    life: Life | None = None
+    ports: frozenset[int] = frozenset()
+    age: float | None = None  # seconds its process runs; None where it is not visible
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One drain, from its trigger to its end. Times are the loop's; None means: not yet."""
+
+    id: str
+    trigger: Trigger
+    started: float
+    plan: Plan
+    removals: tuple[Removal, ...]
+    life: Life | None
+    sigterm_at: float | None = None
+    hook_at: float | None = None
+    peeked: bool = False
+    knocked: bool = False
+    hung: bool = False
+    dealt_at: float | None = None  # every removal has an answer to its write, or needs none
+    proved_at: float | None = None
+    verdict: Verdict | None = None
+    release_asked: bool = False
+    released_at: float | None = None
+    why: Why | None = None
+    signalled_at: float | None = None
+    killed_at: float | None = None
+    signal_error: str | None = None
+    closed_at: float | None = None
+    exited_at: float | None = None
+    cleaned_at: float | None = None
+    forced: Outcome | None = None  # aborted or expired
+    final_at: float | None = None
+    proved_at_release: bool = False
+
+    @property
+    def deadline(self) -> float:
+        """When the app is released, whatever is known by then."""
+        return self.started + max(0.0, self.plan.budget)
+
+    @property
+    def proof_limit(self) -> float:
+        """When VERIFY gives up."""
+        return self.started + self.plan.proof
+
+    @property
+    def grace_end(self) -> float:
+        """When the kubelet would kill."""
+        return self.started + self.plan.grace_period
+
+    @property
+    def counted(self) -> tuple[Removal, ...]:
+        """The removals that the proof needs: of a service whose instance was seen, only that."""
+        seen = {r.instance.service for r in self.removals if r.seen}
+        return tuple(r for r in self.removals if r.seen or r.instance.service not in seen)
+
+    @property
+    def all_seen(self) -> bool:
+        """Whether every service has an instance that was seen present."""
+        return bool(self.removals) and all(r.seen for r in self.counted)
+
+    @property
+    def proved(self) -> bool:
+        """Gone, on every required node, by readings."""
+        return self.all_seen and all(r.proved for r in self.counted)
+
+    @property
+    def unhealthy(self) -> bool:
+        """Whether Nacos itself lists the instance as unhealthy."""
+        return any(r.record is not None and not r.record.healthy for r in self.counted)
+
+    @property
+    def skips_settle(self) -> bool:
+        """A broken app is left at once: waiting would only keep its callers waiting."""
+        return self.hung or self.unhealthy
+
+    def clock(self, now: float) -> float | None:
+        """When SETTLE's clock started: at the first clean round; without proof as late as is honest."""
+        if self.all_seen and all(r.clean_at is not None for r in self.counted):
+            return max(r.clean_at or 0.0 for r in self.counted)
+        if now < self.proof_limit:
+            return None
+        acks = [r.acked_at for r in self.counted if r.acked_at is not None]
+        return max(acks) + ACK_TO_CLEAN if acks and len(acks) == len(self.counted) else self.proof_limit
+
+    def settle_end(self, now: float) -> float:
+        """The latest moment of SETTLE: its cap, within the deadline."""
+        clock = self.clock(now)
+        return self.deadline if clock is None else min(clock + self.plan.cap, self.deadline)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What can be said of this drain now."""
+        if self.forced is not None:
+            return self.forced
+        if not self.all_seen:
+            registered = self.life is not None or any(r.seen for r in self.removals)
+            return Outcome.NEVER_SEEN if registered else Outcome.NOTHING_REGISTERED
+        if not self.proved:
+            return Outcome.UNPROVEN
+        capped = self.verdict is not None and self.verdict.callers and self.why in {Why.SETTLED, Why.DEADLINE}
+        return Outcome.CAPPED if capped else Outcome.DRAINED

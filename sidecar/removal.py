@@ -1,0 +1,603 @@
+"""One instance on its way out of Nacos: the roads tried, and the evidence of every node.
+
+Laws of this file
+- No clock and no I/O: `now` is an argument, effects are wishes, results come back as events.
+- An acknowledgement is not a proof. Only readings are, and only for a key that was once seen present.
+- Unknown is not zero: a node that did not answer is neither clean nor listed.
+- A write goes to one node; whether it is tried again, where and when, is decided here and nowhere else.
+
+A removal lives from the trigger to the end of the lease and changes its goal on the way: OUT while the app that is
+drained lives, CLEAN once it has exited, BACK when the lease is given back. OUT may fall back from proved to listed.
+Why `enabled=false` needs all this: it is the one remote operation that works on every kind of instance, and it
+outlives the instance by 60 s (nacos-measured.md sections 2 and 4).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+READ_PERIOD = 0.25  # while a proof is sought
+WATCH_PERIOD = 2.0  # once it is found
+LOOK_PERIOD = 10.0  # the unfiltered record, to know when it was last there and what its weight is
+ROUNDS, ROUNDS_BEHIND_ONE_ADDRESS = 2, 4
+READ_TIMEOUT = 2.0
+WRITE_TIMEOUT = 5.0  # without a Raft leader the first answer takes 4.8 s
+FIRST_LOOK_TIMEOUT = 0.5
+SNAPSHOT_AGE = 5.0  # an older snapshot is read afresh before the write
+PATIENCE = 3.0  # a removal is in flight between nodes for 1-2.3 s
+ELECTION = 20.0  # a leader election answers 500 for up to 17 s
+PAUSE_LEAST, PAUSE_MOST = 0.25, 2.0  # between two tries of a write
+PAUSE_REJECTED = 5.0  # a refusal changes only when somebody changes something
+SWEEP_WITHIN = 45.0  # Nacos' expiry mark lives 60 s; a later write would never expire
+BACK_PERIOD = 0.5
+BACK_CONFIRM = 0.7  # an enabling write is visible after 0.55-0.65 s
+BACK_WITHIN = 75.0  # 60 s of sticky record plus a slow start; after that the idle survey keeps the duty
+
+
+class Goal(StrEnum):
+    """What is wanted of the instance."""
+
+    OUT = "out"
+    CLEAN = "clean"
+    BACK = "back"
+
+
+class View(StrEnum):
+    """What one node is known to show its consumers."""
+
+    GONE = "gone"  # was seen present by the same query, and is not there now
+    LISTED = "listed"
+    NEVER_SEEN = "never_seen"  # not there, and never was as far as we know: perhaps the wrong key
+    UNKNOWN = "unknown"
+    DOWN = "down"  # refuses, and a node that answers says so too
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as Nacos keys it. The namespace is an id, not a name; empty is `public`."""
+
+    name: str
+    group: str = "DEFAULT_GROUP"
+    namespace: str = ""
+    cluster: str = "DEFAULT"
+
+    def __str__(self) -> str:
+        return f"{self.namespace or 'public'}/{self.group}/{self.name}/{self.cluster}"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The key of one registration."""
+
+    service: Service
+    ip: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """The ip and port as one would write them in a URL."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What Nacos holds of an instance, parsed at the edge."""
+
+    instance: Instance
+    enabled: bool = True
+    weight: float = 1.0
+    healthy: bool = True
+    ephemeral: bool = True
+    mark: str = ""  # our metadata: who disabled it and when; empty when nobody of us did
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """A way out of Nacos. An undoable one can be undone without restarting the app."""
+
+    name: str
+    undoable: bool
+
+
+OPENAPI = Road("openapi", undoable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the consumers' view on one node."""
+
+    instance: Instance
+    node: str
+    attempt: int
+    fresh: bool  # on a new connection, so that a balancer may choose another node
+    timeout: float = READ_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read the unfiltered record on all nodes at once; the first node that has it decides."""
+
+    instance: Instance
+    attempt: int
+    timeout: float = READ_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Disable:
+    """Take the instance out by a road, through one node, leaving our mark where the road leaves a record."""
+
+    instance: Instance
+    road: str
+    node: str
+    weight: float
+    mark: str
+    attempt: int
+    timeout: float = WRITE_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """Put a live, disabled instance online again and empty our mark."""
+
+    instance: Instance
+    node: str
+    weight: float
+    attempt: int
+    timeout: float = WRITE_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Enable the record that a gone instance left, so that the next one on this address is not born disabled."""
+
+    instance: Instance
+    node: str
+    weight: float
+    attempt: int
+    timeout: float = WRITE_TIMEOUT
+
+
+Effect = Read | Look | Disable | Enable | Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A read or a look ended: the record, or None where every node that answered shows none."""
+
+    effect: Read | Look
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A write was answered with Nacos' own success. No proof of anything."""
+
+    effect: Disable | Enable | Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A write was answered with Nacos' own 'no such instance'; nothing was written."""
+
+    effect: Disable | Enable | Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An effect came to nothing."""
+
+    effect: Effect
+    error: str
+    again: bool = True  # worth another try, or not until somebody changes something
+    refused: bool = False  # nobody listens there
+
+
+Event = Found | Acknowledged | Absent | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The evidence of one Nacos node about one instance."""
+
+    name: str
+    required: bool = True
+    present: bool | None = None  # the last reading; None: it failed, or there was none yet
+    at: float | None = None  # of the last reading that was answered
+    streak: int = 0  # clean readings in a row
+    failed: bool = False  # in this run
+    refused: bool = False
+    down: bool = False
+    reads: int = 0
+    due: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """One instance on its way out, and the evidence for it. Times are the loop's, in seconds."""
+
+    instance: Instance
+    nodes: tuple[Node, ...]
+    roads: tuple[Road, ...] = (OPENAPI,)
+    mark: str = ""
+    one_address: bool = False  # a balancer or a headless name may stand before several nodes
+    goal: Goal = Goal.OUT
+    record: Record | None = None
+    record_at: float | None = None  # when any read last showed it
+    seen: bool = False
+    spared: bool = False  # disabled by somebody else: written to by nobody here
+    look_at: float | None = None
+    look_timeout: float = READ_TIMEOUT
+    looks: int = 0
+    decided: bool = False  # whether the first look, or a fresh snapshot, has settled what to write
+    road: int = 0
+    write_at: float | None = None
+    writer: str = ""
+    writes: int = 0
+    failures: int = 0  # of writes, in a row
+    failing_since: float | None = None
+    rejected: bool = False
+    error: str | None = None
+    acked_at: float | None = None
+    clean_at: float | None = None
+    proved_at: float | None = None
+    returns: int = 0  # how often it was listed again after it had been clean
+    adopt: bool = False  # BACK also enables a disabled record without our mark
+    until: float = 0.0  # of BACK
+    enabled_at: float | None = None  # when an enabling write of BACK was acknowledged
+    ending: str | None = None  # how CLEAN or BACK ended
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def rounds(self) -> int:
+        """Clean readings that each node owes."""
+        return ROUNDS_BEHIND_ONE_ADDRESS if self.one_address else ROUNDS
+
+    @property
+    def proved(self) -> bool:
+        """Gone, shown by readings, and not contradicted since."""
+        return self.proved_at is not None
+
+    @property
+    def disabled_by_us(self) -> bool:
+        """Whether the record, as last seen, is out because of us (also of an earlier sidecar of this address)."""
+        known = self.record is not None and not self.record.enabled
+        return known and not self.spared and (bool(self.record and self.record.mark) or self.acked_at is not None)
+
+    @property
+    def residue(self) -> bool:
+        """Whether our `enabled=false` is, as far as we know, still in a record of Nacos."""
+        return self.acked_at is not None or (
+            self.record is not None and bool(self.record.mark) and not self.record.enabled
+        )
+
+    @property
+    def reading(self) -> bool:
+        """Whether the consumers' view is still of interest: until it is proved, or a new life may begin."""
+        return self.goal is Goal.OUT or (self.goal is Goal.CLEAN and not self.proved)
+
+    @property
+    def dealt(self) -> bool:
+        """Whether its write was answered, or there is nothing to write."""
+        idle = self.decided and self.write_at is None and not any(node.present for node in self.nodes)
+        return self.acked_at is not None or self.spared or idle
+
+    @property
+    def undoable(self) -> bool:
+        """Whether giving the lease back can bring the instance back."""
+        return self.roads[self.road].undoable
+
+    def view(self, node: Node) -> View:
+        """What the report may say of one node."""
+        if node.down:
+            return View.DOWN
+        match node.present:
+            case None:
+                return View.UNKNOWN
+            case True:
+                return View.LISTED
+            case False:
+                return View.GONE if self.seen else View.NEVER_SEEN
+
+    def _owing(self) -> Iterator[Node]:
+        return (node for node in self.nodes if node.required and not node.down)
+
+    # -- beginnings ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def begin(  # the trigger's whole knowledge about one instance
+        cls,
+        instance: Instance,
+        nodes: Iterable[tuple[str, bool]],
+        now: float,
+        *,
+        record: Record | None,
+        record_at: float | None,
+        mark: str,
+        roads: tuple[Road, ...] = (OPENAPI,),
+        one_address: bool = False,
+    ) -> "Removal":
+        """Start to take an instance out. `nodes` are (name, required); a record is what the last survey showed."""
+        removal = cls(
+            instance,
+            tuple(Node(name, required, due=now) for name, required in nodes),
+            roads,
+            mark,
+            one_address,
+            record=record,
+            record_at=record_at,
+            seen=record is not None,
+        )
+        if record is not None and record_at is not None and now - record_at <= SNAPSHOT_AGE:
+            return replace(removal, look_at=now + LOOK_PERIOD)._decide(now)
+        return replace(removal, look_at=now, look_timeout=FIRST_LOOK_TIMEOUT)
+
+    def clean_up(self, now: float, *, sweep: bool = True) -> "Removal":
+        """The drained app has exited: see whether the record it left can be made harmless. The reading goes on."""
+        idle = replace(self, goal=Goal.CLEAN, write_at=None, look_at=None, failures=0, ending=None)
+        if not self.residue:
+            return replace(idle, ending="nothing to clean")
+        if not sweep:
+            return replace(idle, ending="left as it is, by CLEAR_RESIDUE=never")
+        if self.record is not None and not self.record.ephemeral:
+            return replace(idle, ending="a persistent instance stays disabled, marked as ours")
+        return replace(idle, look_at=now, look_timeout=READ_TIMEOUT)
+
+    def bring_back(self, now: float, *, adopt: bool = False) -> "Removal":
+        """Give the lease back: enable the instance if it is disabled by us (or, with `adopt`, by anybody)."""
+        return replace(
+            self,
+            goal=Goal.BACK,
+            write_at=None,
+            look_at=now,
+            look_timeout=READ_TIMEOUT,
+            failures=0,
+            adopt=adopt,
+            until=now + BACK_WITHIN,
+            ending=None,
+        )
+
+    # -- wishes ----------------------------------------------------------------------------------------------------
+
+    def wanted(self, now: float, *, may_write: bool) -> Iterator[Effect]:
+        """What should be under way now. `may_write` is false once the life that is drained has exited."""
+        if self.reading:
+            for node in self.nodes:
+                if node.due <= now:
+                    yield Read(self.instance, node.name, node.reads, fresh=self.one_address)
+        if self.ending is not None:
+            return
+        if self.look_at is not None and self.look_at <= now:
+            yield Look(self.instance, self.looks, self.look_timeout)
+        if self.write_at is not None and self.write_at <= now:
+            weight = self.record.weight if self.record else 1.0
+            match self.goal:
+                case Goal.OUT if may_write:
+                    road = self.roads[self.road].name
+                    yield Disable(self.instance, road, self.writer, weight, self.mark, self.writes)
+                case Goal.OUT:
+                    pass
+                case Goal.CLEAN:
+                    yield Sweep(self.instance, self.writer, weight, self.writes)
+                case Goal.BACK:
+                    yield Enable(self.instance, self.writer, weight, self.writes)
+
+    def wake(self) -> Iterator[float]:
+        """The moments at which the wishes change by themselves."""
+        if self.reading:
+            yield from (node.due for node in self.nodes)
+        if self.ending is not None:
+            return
+        if self.look_at is not None:
+            yield self.look_at
+        if self.write_at is not None:
+            yield self.write_at
+        if self.goal is Goal.BACK:
+            yield self.until
+
+    # -- what the world told us ------------------------------------------------------------------------------------
+
+    def step(self, event: Event, now: float) -> "Removal":
+        """Take a result in. The runner never hands in a result that is no longer wanted."""
+        match event:
+            case Found(effect, record):
+                if isinstance(effect, Read):
+                    return self._read(effect, record, now)
+                return replace(self, looks=self.looks + 1)._looked(record, now)
+            case Acknowledged() | Absent():
+                return replace(self, writes=self.writes + 1)._wrote(event, now)
+            case Failed(Read() as effect):
+                return self._unread(effect, event, now)
+            case Failed(Look()):
+                return replace(self, looks=self.looks + 1)._unseen(event, now)
+            case Failed():
+                return replace(self, writes=self.writes + 1)._unwritten(event, now)
+
+    def tick(self, now: float) -> "Removal":
+        """Let time pass."""
+        if self.goal is Goal.BACK and self.ending is None and now >= self.until:
+            return replace(self, ending="not registered again within 75 s; the idle survey goes on looking")
+        return self
+
+    def lose(self, node: str) -> "Removal":
+        """A node that answers says that this one is DOWN. It counts only where the node refuses us as well."""
+        return self._with(node, lambda n: replace(n, down=n.refused))
+
+    def _with(self, name: str, change: Callable[[Node], Node]) -> "Removal":
+        return replace(self, nodes=tuple(change(n) if n.name == name else n for n in self.nodes))
+
+    def _read(self, effect: Read, record: Record | None, now: float) -> "Removal":
+        node = next(n for n in self.nodes if n.name == effect.node)
+        listed = record is not None
+        was_clean = node.streak > 0
+        known = self
+        if record is not None:
+            known = replace(
+                self,
+                record=record,
+                record_at=now,
+                seen=True,
+                spared=False,
+                clean_at=None,
+                proved_at=None,
+            )
+        period = WATCH_PERIOD if known.proved else READ_PERIOD
+        answered = replace(
+            node,
+            required=True,
+            present=listed,
+            at=now,
+            streak=0 if listed else node.streak + 1,
+            refused=False,
+            down=False,
+            reads=node.reads + 1,
+            due=max(node.due + period, now),
+            error=None,
+        )
+        after = known._with(node.name, lambda _: answered)
+        if not listed:
+            return after._judge(now)
+        if self.proved:  # back to the short period on every node
+            after = replace(
+                after,
+                nodes=tuple(replace(n, due=min(n.due, now + READ_PERIOD)) for n in after.nodes),
+            )
+        return after._relisted(node.due, now, fell_back=was_clean)
+
+    def _relisted(self, read_at: float, now: float, *, fell_back: bool) -> "Removal":
+        """Decide whether being listed calls for another write."""
+        again = replace(self, returns=self.returns + fell_back)
+        if again.write_at is not None or not again.decided or again.goal is not Goal.OUT:
+            return again
+        if again.acked_at is None or fell_back:
+            return again._schedule(now)
+        if read_at >= again.acked_at + PATIENCE:
+            return again._next_road()._schedule(now)
+        return again
+
+    def _judge(self, now: float) -> "Removal":
+        """See whether the readings make a proof."""
+        owing = tuple(self._owing())
+        if not self.seen or not owing:
+            return self
+        judged = self
+        if judged.clean_at is None and all(node.streak > 0 for node in owing):
+            judged = replace(judged, clean_at=now)
+        if judged.proved_at is None and all(node.streak >= self.rounds + node.failed for node in owing):
+            slower = tuple(replace(node, due=node.due - READ_PERIOD + WATCH_PERIOD) for node in judged.nodes)
+            judged = replace(judged, proved_at=now, nodes=slower)
+        return judged
+
+    def _unread(self, effect: Read, event: Failed, now: float) -> "Removal":
+        period = WATCH_PERIOD if self.proved else READ_PERIOD
+        return self._with(
+            effect.node,
+            lambda n: replace(
+                n,
+                present=None,
+                streak=0,
+                failed=True,
+                refused=event.refused,
+                reads=n.reads + 1,
+                due=max(n.due + period, now),
+                error=event.error,
+            ),
+        )
+
+    def _decide(self, now: float) -> "Removal":
+        """The snapshot is as fresh as it gets: write, or leave an operator's decision alone."""
+        decided = replace(self, decided=True)
+        record = self.record
+        if record is not None and not record.enabled and not record.mark:
+            return replace(decided, spared=True)
+        return decided._schedule(now)
+
+    def _looked(self, record: Record | None, now: float) -> "Removal":
+        known = replace(self, look_at=now + LOOK_PERIOD, look_timeout=READ_TIMEOUT)
+        if record is not None:
+            known = replace(known, record=record, record_at=now, seen=True)
+        match self.goal:
+            case Goal.OUT if record is not None and not self.decided:
+                return known._decide(now)._judge(now)
+            case Goal.OUT:
+                return replace(known, decided=True)._judge(now)
+            case Goal.CLEAN:
+                return known._swept_or_not(record, now)
+            case Goal.BACK:
+                return known._back_or_not(record, now)
+
+    def _swept_or_not(self, record: Record | None, now: float) -> "Removal":
+        if record is not None and not record.ephemeral:
+            return replace(self, ending="a persistent instance stays disabled, marked as ours")
+        if record is not None:
+            return replace(self, look_at=now + READ_PERIOD)  # not yet gone: the connection closes, or beats run out
+        if self.record_at is None or now - self.record_at > SWEEP_WITHIN:
+            return replace(self, ending="left to expire: seen last too long ago to be touched safely")
+        return replace(self._schedule(now), look_at=None)
+
+    def _back_or_not(self, record: Record | None, now: float) -> "Removal":
+        if record is None:
+            return replace(self, look_at=now + BACK_PERIOD)
+        if record.enabled:
+            return replace(self, look_at=None, ending="online")
+        if not (record.mark or self.acked_at is not None or self.adopt):
+            return replace(self, look_at=None, ending="disabled by somebody else, left alone")
+        return replace(self._schedule(now), look_at=None)
+
+    def _unseen(self, event: Failed, now: float) -> "Removal":
+        error = replace(self, error=event.error, look_timeout=READ_TIMEOUT)
+        if self.goal is not Goal.OUT:
+            return replace(error, look_at=now + BACK_PERIOD)
+        later = replace(error, look_at=now + LOOK_PERIOD)
+        if self.decided:
+            return later
+        if self.record is not None:
+            return later._decide(now)  # the write goes out with the snapshot that we have
+        return replace(later, decided=True)  # nothing is known: the first read that lists us calls for the write
+
+    def _wrote(self, event: Acknowledged | Absent, now: float) -> "Removal":
+        written = replace(self, write_at=None, failures=0, failing_since=None, rejected=False, error=None)
+        match self.goal:
+            case Goal.OUT:
+                return replace(written, acked_at=now) if isinstance(event, Acknowledged) else written
+            case Goal.CLEAN:
+                return replace(
+                    written,
+                    ending="cleaned" if isinstance(event, Acknowledged) else "nothing was left",
+                )
+            case Goal.BACK:
+                enabled = now if isinstance(event, Acknowledged) else self.enabled_at
+                return replace(written, enabled_at=enabled, look_at=now + BACK_CONFIRM)
+
+    def _unwritten(self, event: Failed, now: float) -> "Removal":
+        since = now if self.failing_since is None else self.failing_since
+        failed = replace(
+            self,
+            error=event.error,
+            rejected=not event.again,
+            failures=self.failures + 1,
+            failing_since=since,
+        )
+        pause = min(PAUSE_MOST, PAUSE_LEAST * 2**self.failures)
+        if not event.again:
+            failed, pause = failed._next_road(), PAUSE_REJECTED
+        elif now - since >= ELECTION:
+            failed, pause = failed._next_road(), PAUSE_MOST
+        if self.goal is not Goal.OUT:  # look again first: the world may have moved on
+            return replace(failed, write_at=None, look_at=now + pause)
+        return failed._schedule(now + pause)
+
+    def _next_road(self) -> "Removal":
+        if self.road + 1 == len(self.roads):
+            return self
+        return replace(self, road=self.road + 1, failures=0, failing_since=None)
+
+    def _schedule(self, at: float) -> "Removal":
+        """Set the next write, on a node that is not known to be silent; each try goes to another one."""
+        able = [n.name for n in self.nodes if n.error is None and not n.down] or [n.name for n in self.nodes]
+        return replace(self, write_at=at, writer=able[self.writes % len(able)])

@@ -1,0 +1,285 @@
+"""The report of a drain: one record that feeds the hook's answer, `/status`, the log and the termination message.
+
+Pure, and honest by construction: every sentence here is derived from the lease, and the lease holds only what was read.
+Shape and names are contracts.md's, schema 1.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .lease import Lease, Outcome, Release, Why
+from .removal import Removal, View
+from .settle import Clause, Settle
+
+
+MOST_ROWS = 10  # keeps the hook's answer under the 10 KiB at which a kubelet stops reading
+
+
+class Phase(StrEnum):
+    """The stages of a drain, in the order in which a person sees them."""
+
+    DEREGISTER = "DEREGISTER"
+    VERIFY = "VERIFY"
+    SETTLE = "SETTLE"
+    RELEASE = "RELEASE"
+    AWAIT_EXIT = "AWAIT_EXIT"
+    CLEANUP = "CLEANUP"
+
+
+class Ending(StrEnum):
+    """How a phase ended."""
+
+    MET = "met"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """One phase that is over."""
+
+    phase: Phase
+    outcome: Ending
+    seconds: float
+    detail: str
+
+    def as_json(self) -> dict[str, object]:
+        """As it stands in the report."""
+        return {
+            "phase": self.phase.value,
+            "outcome": self.outcome.value,
+            "seconds": round(self.seconds, 3),
+            "detail": self.detail,
+        }
+
+
+def phases(lease: Lease, release: Release, now: float) -> tuple[PhaseReport, ...]:
+    """Every phase of the drain that is over by now, in order."""
+    return tuple(_phases(lease, release, now))
+
+
+def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]:
+    released = lease.released_at
+    limit = min(lease.proof_limit, now if released is None else released)
+    over = released is not None or now >= lease.proof_limit
+    first = _deregister(lease, limit, over=over)
+    if first is None:
+        return
+    yield first
+    second = _verify(lease, lease.started + first.seconds, limit, over=over)
+    if second is None:
+        return
+    yield second
+    if released is None:
+        return
+    yield _settle(lease, released)
+    third = _release(lease, release, released)
+    if third is None:
+        return
+    yield third
+    if lease.exited_at is None:
+        if lease.final_at is not None:
+            yield PhaseReport(
+                Phase.AWAIT_EXIT, Ending.EXPIRED, lease.final_at - released, "the app was not seen to exit"
+            )
+        return
+    yield PhaseReport(Phase.AWAIT_EXIT, Ending.MET, max(0.0, lease.exited_at - released), "the app has exited")
+    if lease.cleaned_at is not None:
+        yield PhaseReport(
+            Phase.CLEANUP, Ending.MET, max(0.0, lease.cleaned_at - lease.exited_at), _cleanup(lease.removals)
+        )
+    elif lease.final_at is not None:
+        seconds = max(0.0, lease.final_at - lease.exited_at)
+        yield PhaseReport(Phase.CLEANUP, Ending.EXPIRED, seconds, "what the road left behind expires by itself")
+
+
+def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None:
+    errors = [r.error for r in lease.removals if r.error]
+    if lease.dealt_at is not None:
+        seconds = lease.dealt_at - lease.started
+        acked = [r for r in lease.removals if r.acked_at is not None]
+        if acked:
+            roads = ", ".join(sorted({r.roads[r.road].name for r in acked}))
+            return PhaseReport(Phase.DEREGISTER, Ending.MET, seconds, f"acknowledged by the road {roads}")
+        spared = any(r.spared for r in lease.removals)
+        detail = "disabled by somebody else already" if spared else "no node has the instance: nothing was written"
+        return PhaseReport(Phase.DEREGISTER, Ending.SKIPPED, seconds, detail)
+    if not over:
+        return None
+    rejected = any(r.rejected for r in lease.removals)
+    detail = errors[0] if errors else "no answer to the write yet; it is tried on"
+    return PhaseReport(
+        Phase.DEREGISTER, Ending.FAILED if rejected else Ending.EXPIRED, max(0.0, limit - lease.started), detail
+    )
+
+
+def _verify(lease: Lease, since: float, limit: float, *, over: bool) -> PhaseReport | None:
+    if lease.proved_at is not None:
+        nodes = len({n.name for r in lease.counted for n in r.nodes if r.view(n) is View.GONE})
+        one = any(r.one_address for r in lease.removals)
+        where = ">= 1 node of ?" if one else f"{nodes} node{'s' if nodes != 1 else ''}"
+        return PhaseReport(Phase.VERIFY, Ending.MET, max(0.0, lease.proved_at - since), f"gone on {where}")
+    if not over:
+        return None
+    if lease.outcome is Outcome.NOTHING_REGISTERED:
+        return PhaseReport(Phase.VERIFY, Ending.SKIPPED, 0.0, "nothing is registered")
+    return PhaseReport(Phase.VERIFY, Ending.EXPIRED, max(0.0, limit - since), _doubts(lease.counted))
+
+
+def _doubts(removals: Sequence[Removal]) -> str:
+    """Which nodes stand between us and a proof."""
+    named: dict[View, set[str]] = {}
+    for r in removals:
+        for node in r.nodes:
+            if node.required and r.view(node) is not View.GONE:
+                named.setdefault(r.view(node), set()).add(node.name)
+    words = {
+        View.LISTED: "still listed by",
+        View.UNKNOWN: "no answer from",
+        View.NEVER_SEEN: "never seen present (check namespace, group, service, cluster, ip and port) by",
+        View.DOWN: "down",
+    }
+    parts = [f"{words[view]} {', '.join(sorted(names))}" for view, names in sorted(named.items())]
+    return "; ".join(parts) or "not clean often enough yet"
+
+
+def _settle(lease: Lease, released: float) -> PhaseReport:
+    clock = lease.clock(released)
+    seconds = 0.0 if clock is None else max(0.0, released - clock)
+    if lease.why in {Why.VANISHED, Why.HUNG, Why.UNHEALTHY, Why.ASKED}:
+        return PhaseReport(Phase.SETTLE, Ending.SKIPPED, seconds, str(lease.why))
+    verdict = lease.verdict
+    if verdict is not None and verdict.done and verdict.clause in {Clause.FLOOR, Clause.QUIET}:
+        return PhaseReport(Phase.SETTLE, Ending.MET, seconds, verdict.clause.value)
+    detail = "the hook's deadline came first" if lease.why is Why.DEADLINE else "waited for the cap"
+    if verdict is not None and verdict.callers:
+        return PhaseReport(
+            Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}; calling: {', '.join(verdict.callers[:3])}"
+        )
+    return PhaseReport(Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}: callers cannot be observed (blind)")
+
+
+def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:
+    if release is Release.HOOK:
+        return PhaseReport(Phase.RELEASE, Ending.MET, 0.0, f"hook answered: {lease.why}")
+    if lease.signal_error is not None:
+        return PhaseReport(Phase.RELEASE, Ending.FAILED, 0.0, lease.signal_error)
+    if lease.signalled_at is not None:
+        return PhaseReport(Phase.RELEASE, Ending.MET, lease.signalled_at - released, "SIGTERM sent to the app")
+    if lease.exited_at is not None or lease.final_at is not None:
+        return PhaseReport(Phase.RELEASE, Ending.SKIPPED, 0.0, "no signal was needed")
+    return None
+
+
+def _cleanup(removals: Sequence[Removal]) -> str:
+    return "; ".join(sorted({r.ending for r in removals if r.ending})) or "nothing to clean"
+
+
+def report(
+    lease: Lease, settle: Settle, release: Release, now: float, wall: Callable[[float], str]
+) -> dict[str, object]:
+    """The whole report. `wall` turns a loop time into an RFC 3339 one: wall-clock time stands only in `*_at`."""
+    ended = lease.final_at is not None
+
+    def at(moment: float | None) -> str | None:
+        return None if moment is None else wall(moment)
+
+    worst = sorted(lease.counted, key=lambda r: (r.proved, r.seen))
+    callers = lease.verdict.callers if lease.verdict else ()
+    answer: dict[str, object] = {
+        "schema": 1,
+        "id": lease.id,
+        "final": ended,
+        "trigger": lease.trigger.value,
+        "state": "ended" if ended else "released" if lease.released_at is not None else "draining",
+        "outcome": lease.outcome.value,
+        "proved_gone": lease.proved,
+        "started_at": at(lease.started),
+        "released_at": at(lease.released_at),
+        "ended_at": at(lease.final_at),
+        "plan": lease.plan.as_json(),
+        "phases": [p.as_json() for p in phases(lease, release, now)],
+        "instances": [_instance(r, at) for r in worst[:MOST_ROWS]],
+        "callers": [_caller(peer, settle, now) for peer in callers[:MOST_ROWS]],
+        "traffic_source": settle.source,
+        "notes": list(_notes(lease))[:MOST_ROWS],
+    }
+    omitted = {
+        "instances": len(worst) - MOST_ROWS,
+        "callers": len(callers) - MOST_ROWS,
+    }
+    answer["omitted"] = {name: n for name, n in omitted.items() if n > 0}
+    return answer
+
+
+def _instance(r: Removal, at: Callable[[float | None], str | None]) -> dict[str, object]:
+    nodes = sorted(r.nodes, key=lambda n: r.view(n) is View.GONE)
+    shown: dict[str, object] = {
+        "service": r.instance.service.name,
+        "group": r.instance.service.group,
+        "namespace": r.instance.service.namespace or "public",
+        "cluster": r.instance.service.cluster,
+        "ip": r.instance.ip,
+        "port": r.instance.port,
+        "road": r.roads[r.road].name if r.acked_at is not None else None,
+        "undoable": r.undoable,
+        "residue": r.ending if r.residue and r.ending else "enabled=false, marked as ours" if r.residue else "none",
+        "remaining": sum(1 for n in r.nodes if r.view(n) is View.LISTED),
+        "nodes": [{"node": n.name, "view": r.view(n).value, "at": at(n.at)} for n in nodes[:MOST_ROWS]],
+    }
+    if len(nodes) > MOST_ROWS:
+        shown["omitted"] = len(nodes) - MOST_ROWS
+    return shown
+
+
+def _caller(peer: str, settle: Settle, now: float) -> dict[str, object]:
+    seen = settle.peers[peer]
+    return {
+        "peer": peer,
+        "connections": seen.connections,
+        "last_seen_s": round(now - seen.last, 3),
+        "rhythm_s": round(seen.longest_gap, 3),
+    }
+
+
+def _notes(lease: Lease) -> Iterator[str]:
+    """What a person should know besides; each with the next step where there is one."""
+    if not lease.plan.fits:
+        yield (
+            f"the budget of {lease.plan.budget:g} s is too short for a drain; "
+            "raise terminationGracePeriodSeconds and NACOS_DRAIN_GRACE_PERIOD"
+        )
+    for r in lease.removals:
+        name = f"{r.instance.service.name} {r.instance.address}"
+        if r.spared:
+            yield f"{name}: disabled by somebody else before the drain; nothing was written"
+        if r.returns:
+            yield f"{name}: listed again {r.returns} time(s) after it was gone"
+        if r.error:
+            yield f"{name}: {r.error}"
+        yield from (f"{n.name}: {n.error}" for n in r.nodes if n.error)
+        yield from (f"{n.name} is down by the word of another node: left out" for n in r.nodes if n.down)
+    if any(r.one_address for r in lease.removals):
+        yield "one Nacos address and no member list: the proof covers >= 1 node of ?"
+    if lease.hook_at is None and lease.sigterm_at is not None:
+        yield "no preStop hook reached this sidecar"
+    if lease.signal_error:
+        yield f"the app was not signalled: {lease.signal_error}"
+
+
+def shrunk(told: dict[str, object], limit: int) -> dict[str, object]:
+    """Drop the mildest rows of the longest list until the JSON fits; `omitted` counts them."""
+    omitted = told.get("omitted")
+    dropped: dict[str, int] = dict(omitted) if isinstance(omitted, dict) else {}
+    small = {**told, "omitted": dropped}
+    while len(json.dumps(small)) > limit:
+        lists = {k: v for k, v in small.items() if isinstance(v, list) and v and k != "phases"}
+        if not lists:
+            break
+        longest = max(lists, key=lambda k: len(json.dumps(lists[k])))
+        small[longest] = lists[longest][:-1]
+        dropped[longest] = dropped.get(longest, 0) + 1
+    return small
