@@ -1,0 +1,206 @@
+"""The app beside us, as the kernel shows it: who listens on its ports, whether it is still there, how to tell it.
+
+Listening is read from /proc, never tried: a connect would be one more caller to watch. The pod's network namespace is
+shared, so the sockets are always visible; the process behind them only with `shareProcessNamespace` and the same
+user id. psutil tells the owner of a socket, but hides the inode, which is what tells one run of an app from the next
+where no process is visible; that one column is read here.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_ntop
+
+import psutil
+
+from sidecar.lease import App, Life, Port
+from sidecar.ports import Rejected, Unavailable
+
+
+LISTEN = "0A"  # the kernel's TCP_LISTEN, as /proc/net/tcp spells it
+KNOCK = 1.0
+CLOSED_PERIOD = 0.1
+INIT = 1  # in a pod with a shared process namespace this is the sandbox, whose end is the pod's
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """One listening socket."""
+
+    host: str
+    port: int
+    inode: int
+
+
+def addresses() -> tuple[str, ...]:
+    """The addresses under which this pod may be registered: no loopback, no link-local ones."""
+    found = []
+    for cards in psutil.net_if_addrs().values():
+        for card in cards:
+            inside = card.address.startswith(("127.", "fe80:", "169.254.")) or card.address == "::1"
+            if card.family in {AF_INET, AF_INET6} and not inside:
+                found.append(card.address)
+    return tuple(found)
+
+
+class PodProcess:
+    """An App in the same network namespace, and perhaps in the same process namespace."""
+
+    def __init__(self, *, own_ports: Iterable[int] = (), match: str | None = None, proc: str = "/proc") -> None:
+        self._own = frozenset(own_ports)
+        self._match = re.compile(match) if match else None
+        self._proc = Path(proc)
+        self._owners: dict[frozenset[int], tuple[int, float] | None] = {}
+
+    async def look(self, ports: frozenset[int]) -> App:
+        """The app's listeners on these ports, or all but ours. Raises Unavailable when the kernel does not tell."""
+        mine = [x for x in self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+        if not mine:
+            return App(Port.CLOSED)
+        sockets = frozenset(x.inode for x in mine)
+        owner = self._owner(sockets, {x.port for x in mine})
+        listening = frozenset(x.port for x in mine)
+        if owner is None:
+            return App(Port.OPEN, Life(sockets), listening)
+        pid, started = owner
+        return App(Port.OPEN, Life(sockets, pid, started), listening, age=max(0.0, time.time() - started))
+
+    async def hung(self, ports: frozenset[int]) -> bool:
+        """Whether one of its listeners does not accept within a second."""
+        mine = [x for x in self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+        results = await asyncio.gather(*(self._knock(x.host, x.port) for x in mine))
+        return any(results)
+
+    async def exited(self, life: Life) -> None:
+        """Wait for the process to be gone, then for sockets that it may have passed on to its children."""
+        if life.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                await self._gone(life)
+        while life.sockets & {x.inode for x in self._listeners()}:  # noqa: ASYNC110  the kernel has no event for it
+            await asyncio.sleep(CLOSED_PERIOD)
+
+    async def signal(self, life: Life | None, *, kill: bool) -> None:
+        """Send SIGTERM or SIGKILL through a pidfd, so that a reused pid is never hit."""
+        pid, started = self._target(life)
+        try:
+            with _pidfd(pid) as handle:
+                if started is None or psutil.Process(pid).create_time() == started:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL if kill else signal.SIGTERM)
+        except PermissionError as error:
+            raise Rejected(f"not allowed to signal process {pid}: give both containers the same runAsUser") from error
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return  # gone is what was wanted
+
+    # -- the kernel's view -----------------------------------------------------------------------------------------
+
+    def _listeners(self) -> Iterator[_Listener]:
+        read = 0
+        for name in ("tcp", "tcp6"):
+            try:
+                rows = (self._proc / "net" / name).read_text().splitlines()[1:]
+            except FileNotFoundError:
+                continue  # a kernel without IPv6 has no tcp6
+            except OSError as error:
+                raise Unavailable(f"cannot read {self._proc}/net/{name}: {error.strerror}") from error
+            read += 1
+            for row in rows:
+                fields = row.split()
+                if fields[3] == LISTEN:
+                    host, _, port = fields[1].rpartition(":")
+                    yield _Listener(_address(host), int(port, 16), int(fields[9]))
+        if not read:
+            raise Unavailable(f"{self._proc}/net/tcp is not there")
+
+    def _owner(self, sockets: frozenset[int], ports: set[int]) -> tuple[int, float] | None:
+        """The process that holds these sockets; of several the oldest, which is the parent of the others.
+
+        Asked once per set of sockets while it lives: it walks every process that we may look into.
+        """
+        known = self._owners.get(sockets)
+        if known is not None:
+            with contextlib.suppress(psutil.Error):
+                if psutil.Process(known[0]).create_time() == known[1]:
+                    return known
+        elif sockets in self._owners:
+            return None
+        holders = []
+        with contextlib.suppress(psutil.Error, OSError):
+            for socket in psutil.net_connections("tcp"):
+                mine = socket.status == psutil.CONN_LISTEN and socket.laddr.port in ports  # type: ignore[union-attr]  # a listener has an address
+                if mine and socket.pid is not None:
+                    with contextlib.suppress(psutil.Error):
+                        holders.append((psutil.Process(socket.pid).create_time(), socket.pid))
+        oldest = min(holders, default=None)
+        self._owners = {sockets: None if oldest is None else (oldest[1], oldest[0])}
+        return self._owners[sockets]
+
+    async def _knock(self, host: str, port: int) -> bool:
+        there = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+        try:
+            async with asyncio.timeout(KNOCK):
+                _, writer = await asyncio.open_connection(there, port)
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        writer.close()
+        return False
+
+    async def _gone(self, life: Life) -> None:
+        assert life.pid is not None  # noqa: S101  asked by the caller
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        with _pidfd(life.pid) as handle:
+            try:
+                if psutil.Process(life.pid).create_time() != life.started:
+                    return
+            except psutil.NoSuchProcess:
+                return
+            loop.add_reader(handle, gone.set)
+            try:
+                await gone.wait()
+            finally:
+                loop.remove_reader(handle)
+
+    def _target(self, life: Life | None) -> tuple[int, float | None]:
+        if life is not None and life.pid is not None and life.pid != os.getpid():
+            return life.pid, life.started
+        if self._match is None:
+            raise Rejected(
+                "the process behind the app's port is not visible: set shareProcessNamespace: true and the same "
+                "runAsUser in both containers, or name it with NACOS_DRAIN_APP_PROCESS"
+            )
+        found = [p for p in self._matching() if p.pid not in {INIT, os.getpid()}]
+        pids = {p.pid for p in found}
+        top = [p for p in found if p.ppid() not in pids]
+        if len(top) != 1:
+            raise Rejected(
+                f"NACOS_DRAIN_APP_PROCESS matches {len(top)} processes; it has to match the command line of exactly one"
+            )
+        return top[0].pid, top[0].create_time()
+
+    def _matching(self) -> Iterator[psutil.Process]:
+        assert self._match is not None  # noqa: S101  asked by the caller
+        for process in psutil.process_iter(["cmdline"]):
+            if self._match.search(" ".join(process.info["cmdline"] or ())):
+                yield process
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    handle = os.pidfd_open(pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _address(words: str) -> str:
+    """The kernel prints addresses as 32-bit words in the machine's byte order."""
+    packed = b"".join(bytes.fromhex(words[i : i + 8])[::-1] for i in range(0, len(words), 8))
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)  # noqa: PLR2004  bytes of an IPv4 address

@@ -1,0 +1,129 @@
+"""The only door to aiohttp's client: limits, one immediate repeat, and errors turned into ours.
+
+Deadlines are the caller's (`asyncio.timeout`): the core gives each effect its own. What is decided here is only what
+every caller needs alike: no redirects (they would carry credentials elsewhere), no environment proxies, a bound on the
+body, and one repeat at once when a kept connection turns out to be dead - the server closed it while it was idle, which
+says nothing about the request.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import aiohttp
+
+from .ports import Unavailable
+
+
+MOST_BYTES = 16 * 1024 * 1024  # a list of 20,000 instances
+MOST_AT_ONCE = 16  # requests in flight per node
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said."""
+
+    status: int
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body for eyes and for comparisons."""
+        return self.body.decode("utf-8", "replace")
+
+
+class Http:
+    """A client for a handful of servers. Close it when done."""
+
+    def __init__(self) -> None:
+        self._kept: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+
+    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """Created on first use: a session wants a running loop."""
+        if fresh:
+            self._fresh = self._fresh or _session(force_close=True)
+            return self._fresh
+        self._kept = self._kept or _session(force_close=False)
+        return self._kept
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> Answer:
+        """Send one request. Every HTTP status is an answer; raises Unavailable when there is none.
+
+        `fresh` opens a new connection, so that a balancer may choose another server.
+        """
+        session = self._session(fresh=fresh)
+        trace = SimpleNamespace(reused=False)
+        for last in (False, True):
+            try:
+                async with session.request(
+                    method,
+                    url,
+                    params=params,
+                    headers=headers,
+                    data=form,
+                    allow_redirects=False,
+                    trace_request_ctx=trace,
+                ) as response:
+                    return Answer(response.status, await _bounded(response))
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
+                refused = isinstance(error, aiohttp.ClientConnectorError)
+                if last or refused or not trace.reused:
+                    raise Unavailable(_told(error), refused=refused) from error
+            except (aiohttp.ClientError, ValueError) as error:
+                raise Unavailable(_told(error)) from error
+        raise AssertionError  # the loop returns or raises
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in (self._kept, self._fresh):
+            if session is not None:
+                await session.close()
+
+
+def _session(*, force_close: bool) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=MOST_AT_ONCE, force_close=force_close)
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        trace_configs=[trace],
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > MOST_BYTES:
+            message = f"an answer of more than {MOST_BYTES // 1024 // 1024} MiB"
+            raise Unavailable(message)
+    return bytes(body)
+
+
+def _told(error: Exception) -> str:
+    """A message that names what happened but never the URL, which may carry a user's secrets."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "TLS failed: is the certificate of this server trusted here?"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the name {error.host} cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect ({error.os_error.strerror or 'no reason given'})"
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | aiohttp.ClientPayloadError):
+        return "the connection broke before the answer was complete"
+    return f"no valid HTTP answer ({type(error).__name__})"

@@ -1,0 +1,79 @@
+"""What the drain needs from outside, as narrow protocols, and the two ways in which it may fail.
+
+An adapter translates; it never decides. Whether and when something is tried again is the core's business, which is why
+both errors say only whether another try is worth it.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from .lease import App as AppSeen
+from .lease import Life
+from .removal import Instance, Record, Service
+
+
+class Unavailable(Exception):
+    """No verdict: refused, timed out, a server in trouble, an answer that is not Nacos' own. Worth another try."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class Rejected(Exception):
+    """A verdict against us: not allowed, wrong password, wrong parameters. Another try needs a change first."""
+
+
+class NotThere(Exception):
+    """Nacos' own 'no such instance' as the answer to a write. Nothing was written."""
+
+
+class Registry(Protocol):
+    """Where the app is registered. Every call goes to one node, once; node names are those of `nodes()`."""
+
+    @property
+    def one_address(self) -> bool:
+        """Whether a single address may stand for several nodes."""
+
+    def nodes(self) -> tuple[tuple[str, bool], ...]:
+        """The nodes known by now: (name, required). Required: configured, or answered once in this process."""
+
+    async def refresh(self) -> None:
+        """Housekeeping while idle: renew the login at 80 % of its life, the member list every 5 minutes."""
+
+    async def read(self, node: str, service: Service, addresses: Iterable[str], *, fresh: bool) -> tuple[Record, ...]:
+        """The consumers' view: the records of the service on these addresses. Disabled ones are not in it."""
+
+    async def look(self, node: str, service: Service, addresses: Iterable[str]) -> tuple[Record, ...]:
+        """The unfiltered view, disabled records included."""
+
+    async def disable(self, node: str, instance: Instance, *, weight: float, mark: str) -> None:
+        """Write `enabled=false` with our mark. Idempotent. Raises NotThere when the instance is absent."""
+
+    async def enable(self, node: str, instance: Instance, *, weight: float) -> None:
+        """Write `enabled=true` on a live instance and empty our mark. Idempotent. Raises NotThere."""
+
+    async def sweep(self, node: str, instance: Instance, *, weight: float) -> None:
+        """Enable the record of an instance that is gone. Only while Nacos' expiry mark stands. Raises NotThere."""
+
+    async def down(self) -> frozenset[str]:
+        """The nodes that a node which answers lists as DOWN."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+class App(Protocol):
+    """The app beside us."""
+
+    async def look(self, ports: frozenset[int]) -> AppSeen:
+        """Its listening sockets on these ports (none: all but our own). Never connects."""
+
+    async def hung(self, ports: frozenset[int]) -> bool:
+        """Whether a TCP connect is not accepted within 1 s. A refused one is not hung."""
+
+    async def exited(self, life: Life) -> None:
+        """Return when this process is gone and its sockets are closed."""
+
+    async def signal(self, life: Life | None, *, kill: bool) -> None:
+        """SIGTERM, or SIGKILL, to the app's process. Raises Rejected when it may not or must not be signalled."""

@@ -1,0 +1,247 @@
+"""The reconciler: performs what the core wants against the ports, and tells it what happened.
+
+It starts what is wanted and not running, cancels what is no longer wanted, and turns results into events. A result
+of an effect that is no longer wanted never reaches the core. There is no policy here: an `if` about what to do belongs
+into `drain.py`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from . import drain as core
+from . import removal
+from .drain import Drain, Effect, Event, Rules
+from .lease import Lease, State, Trigger
+from .ports import App, NotThere, Registry, Rejected, Unavailable
+from .removal import Record
+from .report import report
+from .settle import Settle
+
+
+Observer = Callable[[Drain, Drain, Event, float], None]
+
+
+class Runner:
+    """One sidecar's life around one Drain. Everything runs on the loop it is used in."""
+
+    def __init__(self, rules: Rules, registry: Registry, app: App, *, pod: str = "") -> None:
+        self._registry = registry
+        self._app = app
+        self._pod = pod
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self.drain = Drain(rules, now, Settle(since=now), nodes=registry.nodes(), survey_at=now, peek_at=now)
+        self.observers: list[Observer] = []
+        self._running: dict[Effect, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self._open = False
+
+    # -- asked from outside ----------------------------------------------------------------------------------------
+
+    def trigger(self, trigger: Trigger) -> str:
+        """Start a drain or join the one under way; returns its id."""
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        nodes, one = self._registry.nodes(), self._registry.one_address
+        self._take(core.Triggered(trigger, uuid4().hex[:12], f"{stamp}/{self._pod}", nodes, one))
+        return self.drain.lease.id if self.drain.lease is not None else ""
+
+    def resume(self) -> str | None:
+        """Give the lease back; returns the reason when that is impossible."""
+        reason = self.drain.refuses_resume
+        if reason is None:
+            self._take(core.Asked(resume=True))
+        return reason
+
+    def release(self) -> bool:
+        """End all waits; False when no drain is waiting."""
+        if self.drain.state is not State.DRAINING:
+            return False
+        self._take(core.Asked(resume=False))
+        return True
+
+    async def released(self, lease_id: str) -> Lease | None:
+        """Wait until the drain of this id lets the app go, or is given back."""
+        last: Lease | None = None
+        while True:
+            lease, changed = self.drain.lease, self._changed
+            if lease is None or lease.id != lease_id:
+                return last
+            last = lease
+            if lease.released_at is not None or lease.forced is not None or self.drain.state is State.ENDED:
+                return lease
+            await changed.wait()
+
+    async def draining(self, within: float) -> str | None:
+        """Wait for a drain to be under way; returns its id, or None when there is none within so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self.drain.state not in {State.DRAINING, State.RELEASED}:
+                    await self._changed.wait()
+        return self.drain.lease.id if self.drain.lease is not None and self.drain.state is not State.ARMED else None
+
+    def report(self, lease: Lease | None = None) -> dict[str, object] | None:
+        """The report of this drain, or of the newest one."""
+        told = lease if lease is not None else self.drain.lease
+        if told is None:
+            return None
+        return report(told, self.drain.settle, self.drain.rules.release, self._loop.time(), self.wall)
+
+    def wall(self, moment: float) -> str:
+        """A loop time as RFC 3339."""
+        then = datetime.now(UTC) - timedelta(seconds=self._loop.time() - moment)
+        return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    # -- the reconciler --------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Reconcile as long as this is open."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._open = True
+            self._take(core.Tick())
+            try:
+                yield
+            finally:
+                self._open = False
+                if self._timer is not None:
+                    self._timer.cancel()
+                for task in self._running.values():
+                    task.cancel()
+
+    async def ended(self) -> None:
+        """Wait until this process has nothing left to do."""
+        while self.drain.state is not State.ENDED:
+            await self._changed.wait()
+
+    def _take(self, event: Event) -> None:
+        now = self._loop.time()
+        before, self.drain = self.drain, self.drain.step(event, now)
+        for observer in self.observers:
+            with contextlib.suppress(Exception):  # a full disk or a closed stdout must not stop a drain
+                observer(before, self.drain, event, now)
+        self._reconcile(now)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _reconcile(self, now: float) -> None:
+        if not self._open:
+            return
+        wanted = self.drain.wanted(now)
+        for effect in self._running.keys() - wanted:
+            self._running.pop(effect).cancel()
+        for effect in wanted - self._running.keys():
+            self._running[effect] = self._group.create_task(self._carry_out(effect), name=type(effect).__name__)
+        if self._timer is not None:
+            self._timer.cancel()
+        wake = self.drain.wake(now)
+        self._timer = None if wake is None else self._loop.call_at(wake, self._take, core.Tick())
+
+    async def _carry_out(self, effect: Effect) -> None:
+        event = await self._perform(effect)
+        if self._open and self._running.get(effect) is asyncio.current_task():
+            del self._running[effect]
+            self._take(event)
+
+    async def _perform(self, effect: Effect) -> Event:
+        """Do one thing within its deadline; whatever goes wrong is an event, so that no failure stops the drain."""
+        try:
+            async with asyncio.timeout(effect.timeout):
+                return await self._do(effect)
+        except NotThere:
+            if isinstance(effect, removal.Disable | removal.Enable | removal.Sweep):
+                return removal.Absent(effect)
+            return _failed(effect, "not there")
+        except TimeoutError:
+            return _failed(effect, f"no answer within {effect.timeout:g} s")
+        except Rejected as error:
+            return _failed(effect, str(error), again=False)
+        except Unavailable as error:
+            return _failed(effect, str(error), refused=error.refused)
+        except Exception as error:  # noqa: BLE001  fail open: a bug in an adapter must not keep the app from its release
+            return _failed(effect, f"internal error: {type(error).__name__}")
+
+    async def _do(self, effect: Effect) -> Event:
+        match effect:
+            case removal.Read(instance, node):
+                records = await self._registry.read(node, instance.service, [instance.ip], fresh=effect.fresh)
+                return removal.Found(effect, _of(records, instance.port))
+            case removal.Look():
+                return removal.Found(effect, await self._look(effect))
+            case removal.Disable(instance, _, node):
+                await self._registry.disable(node, instance, weight=effect.weight, mark=effect.mark)
+                return removal.Acknowledged(effect)
+            case removal.Enable(instance, node):
+                await self._registry.enable(node, instance, weight=effect.weight)
+                return removal.Acknowledged(effect)
+            case removal.Sweep(instance, node):
+                await self._registry.sweep(node, instance, weight=effect.weight)
+                return removal.Acknowledged(effect)
+            case core.Survey():
+                return await self._survey(effect)
+            case core.Peek(ports):
+                return core.Peeked(effect, await self._app.look(ports))
+            case core.Knock(ports):
+                return core.Knocked(effect, await self._app.hung(ports))
+            case core.AwaitExit(life):
+                await self._app.exited(life)
+                return core.Exited(effect)
+            case core.Signal(life):
+                await self._app.signal(life, kill=effect.kill)
+                return core.Signalled(effect)
+            case core.Roster():
+                return core.Rostered(effect, await self._registry.down())
+
+    async def _look(self, effect: removal.Look) -> Record | None:
+        """Ask all nodes at once. The first that has the record decides; absence needs every node that answers."""
+        instance = effect.instance
+        asked = [
+            asyncio.ensure_future(self._registry.look(node, instance.service, [instance.ip]))
+            for node, _ in self._registry.nodes()
+        ]
+        problem: Exception = Unavailable("no Nacos node is known")
+        answered = False
+        try:
+            async with asyncio.timeout(effect.timeout * 0.95):  # an answer of some nodes is an answer
+                for done in asyncio.as_completed(asked):
+                    try:
+                        record = _of(await done, instance.port)
+                    except (Unavailable, Rejected) as error:
+                        problem = error
+                        continue
+                    answered = True
+                    if record is not None:
+                        return record
+        except TimeoutError:
+            problem = Unavailable(f"no answer within {effect.timeout:g} s")
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        if not answered:
+            raise problem
+        return None
+
+    async def _survey(self, effect: core.Survey) -> Event:
+        await self._registry.refresh()
+        nodes = self._registry.nodes()
+        node = nodes[effect.turn % len(nodes)][0]
+        addresses = self.drain.rules.addresses
+        records = await self._registry.read(node, effect.service, addresses, fresh=False)
+        if not self.drain.claim(records):
+            records = await self._registry.look(node, effect.service, addresses)
+        return core.Surveyed(effect, records, node, self._registry.nodes())
+
+
+def _of(records: tuple[Record, ...], port: int) -> Record | None:
+    return next((r for r in records if r.instance.port == port), None)
+
+
+def _failed(effect: Effect, error: str, *, again: bool = True, refused: bool = False) -> Event:
+    if isinstance(effect, removal.Read | removal.Look | removal.Disable | removal.Enable | removal.Sweep):
+        return removal.Failed(effect, error, again=again, refused=refused)
+    return core.Failed(effect, error)
