@@ -1,0 +1,204 @@
+"""How a run's settings come together, and how everything that is wrong with them is said at once.
+
+A wrong setting shows during a rollout: told one by one, each fault would cost a restart. typed-settings' own loading
+knows only the process' environment, and its complaints name no variable but repeat the value, a secret's too; so this
+part is ours.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from typed_settings.dict_utils import set_path
+
+from sidecar.lease import Release
+from sidecar.settings.declaration import PREFIX, NacosSettings, Option, Settings, declared
+from sidecar.settings.values import SECRET_FILE, Kind, Secret, SecretUnreadable, shown_url
+
+
+GRACE_PERIOD_KUBERNETES = 30.0  # a pod that says nothing
+GRACE_PERIOD_DOCKER = 10.0  # `docker stop`, `docker compose down`
+
+# Promised names. Taken for typos they would only warn, and somebody would believe that they work.
+RESERVED = frozenset(
+    {
+        "ACTUATOR_URL",
+        "IGNORE_NETWORKS",
+        "NACOS_ACCESS_KEY",
+        "NACOS_ACCESS_KEY_FILE",
+        "NACOS_SECRET_KEY",
+        "NACOS_SECRET_KEY_FILE",
+        "NODE_IP",
+        "PUSH_WATCH",
+        "SETTLE_FACTOR",
+        "SETTLE_FLOOR",
+        "SETTLE_LOOK_BACK",
+        "SETTLE_QUIET",
+        "SINGLE_PEERS",
+    }
+)
+
+# What the kubelet sets for Services named nacos-drain or nacos-drain-…, docker's old links included.
+# …_PORT may be a setting of ours (a Service nacos-drain-nacos makes NACOS_DRAIN_NACOS_PORT): there the value decides.
+_LINK = re.compile(
+    r"[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*"
+    r"|[A-Z0-9_]+_PORT=(tcp|udp|sctp)://.*",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One wrong setting, under the name by which it was set."""
+
+    name: str
+    value_shown: str
+    problem: str
+    valid: str
+
+    def __str__(self) -> str:
+        given = f"{self.name}={self.value_shown}" if self.value_shown else self.name
+        return f"{given}: {self.problem}. Valid: {self.valid}"
+
+
+class SettingsError(Exception):
+    """All that is wrong with the settings."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        count = "1 setting is" if len(faults) == 1 else f"{len(faults)} settings are"
+        super().__init__("\n  ".join([f"{count} wrong:", *map(str, faults)]))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, what to warn about, and whether we are in a pod."""
+
+    settings: Settings
+    warnings: list[str]
+    kubernetes: bool
+
+    @property
+    def grace_period(self) -> float:
+        """The grace period to reckon with."""
+        if self.settings.grace_period is not None:
+            return self.settings.grace_period
+        return GRACE_PERIOD_KUBERNETES if self.kubernetes else GRACE_PERIOD_DOCKER
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value as it was given, and the name it was given by."""
+
+    name: str
+    text: str
+    kind: Kind
+
+    def fault(self, problem: str) -> Fault:
+        return Fault(self.name, self.kind.shown(self.text), problem, self.kind.valid)
+
+
+def load(
+    environ: Mapping[str, str], flags: Mapping[str, object] = MappingProxyType({}), *, need_nacos: bool = True
+) -> Loaded:
+    """Read all settings, or raise SettingsError with all faults.
+
+    `flags` are what a command decorated with `options()` is called with; they go before variables. What is None, empty
+    or blank was not given. `need_nacos=False` is for what asks no Nacos, like `plan`.
+    """
+    given: dict[str, _Given] = {}
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    if strange := flags.keys() - {option.keyword for option in declared() if option.flag}:
+        raise TypeError(f"no such flags: {sorted(strange)}")
+    for option in declared():
+        value = _given(option, environ, flags)
+        if value is None:
+            continue
+        given[option.path] = value
+        try:
+            set_path(values, option.path, value.kind.parse(value.text))
+        except ValueError as error:
+            faults.append(value.fault(str(error)))
+        if option.file_variable and value.name == option.variable and _text(environ, option.file_variable):
+            faults.append(value.fault(f"set together with {option.file_variable}"))
+    faults += _missing(given, need_nacos=need_nacos)
+    unknown, reserved = _strangers(environ)
+    if faults + reserved:
+        raise SettingsError(faults + reserved)
+    settings = Settings(nacos=NacosSettings(**values.pop("nacos", {})), **values)
+    warnings = [*unknown, *_open_to_all(settings), *_unreadable(given.values())]
+    return Loaded(settings, warnings, kubernetes=bool(environ.get("KUBERNETES_SERVICE_HOST")))
+
+
+def _given(option: Option, environ: Mapping[str, str], flags: Mapping[str, object]) -> _Given | None:
+    flag = flags.get(option.keyword)
+    if option.flag and flag is not None and str(flag).strip():
+        return _Given(option.flag, str(flag).strip(), option.kind)
+    if text := _text(environ, option.variable):
+        # A blank may belong to a password.
+        return _Given(option.variable, text if option.file_variable else text.strip(), option.kind)
+    if option.file_variable and (path := _text(environ, option.file_variable)):
+        return _Given(option.file_variable, path, SECRET_FILE)
+    return None
+
+
+def _text(environ: Mapping[str, str], variable: str) -> str:
+    """A variable's value; blank ones and service links are not set by anybody."""
+    text = environ.get(variable, "")
+    return "" if not text.strip() or _LINK.fullmatch(f"{variable}={text}") else text
+
+
+def _missing(given: Mapping[str, _Given], *, need_nacos: bool) -> Iterator[Fault]:
+    because = {"nacos.server_addr": "", "nacos.service": ""} if need_nacos else {}
+    for one, other in (("nacos.password", "nacos.username"), ("nacos.username", "nacos.password")):
+        if one in given:
+            because[other] = f", but {given[one].name} is"
+    for option in declared():
+        if option.path in because and option.path not in given:
+            yield Fault(option.variable, "", f"not set{because[option.path]}", option.kind.valid)
+
+
+def _strangers(environ: Mapping[str, str]) -> tuple[list[str], list[Fault]]:
+    """Sort what has our prefix and is no setting into typos, to warn about, and promises, to refuse."""
+    known = [name for option in declared() for name in (option.variable, option.file_variable) if name]
+    unknown: list[str] = []
+    reserved: list[Fault] = []
+    for variable in sorted(environ):
+        text = _text(environ, variable)
+        if not variable.startswith(PREFIX) or variable in known or not text:
+            continue
+        name = variable.removeprefix(PREFIX)
+        if name in RESERVED:
+            value = "***" if "_KEY" in name else shown_url(text)
+            reserved.append(Fault(variable, value, "not in this version", "leave it unset"))
+        else:
+            # Compared without the prefix, which alone would make any two names similar. The value is not shown:
+            # it may be a password under a mistyped name.
+            near = difflib.get_close_matches(
+                name, [known_name.removeprefix(PREFIX) for known_name in known], n=1, cutoff=0.5
+            )
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            unknown.append(f"{variable} is not a setting{hint}")
+    return unknown, reserved
+
+
+def _open_to_all(settings: Settings) -> Iterator[str]:
+    if settings.release is Release.SIGNAL and settings.token is None and not settings.listen.loopback:
+        yield (
+            f"{PREFIX}RELEASE=signal without {PREFIX}TOKEN: only loopback may drain,"
+            f" although {PREFIX}LISTEN={settings.listen} is open to others"
+        )
+
+
+def _unreadable(given: Iterable[_Given]) -> Iterator[str]:
+    """Not faults: a file may come later, and no outside trouble may stop `serve`."""
+    for value in given:
+        if value.kind is SECRET_FILE:
+            try:
+                Secret(file=value.text).read()
+            except SecretUnreadable as error:
+                yield f"{value.name}: {error}"
