@@ -1,0 +1,149 @@
+"""Who sees which instances: consumers without the disabled ones, operators with them."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from sidecar.demo.double.answers import Answer, WrongError, plain, result
+from sidecar.demo.double.calls import Call
+from sidecar.demo.double.records import Instance, Service
+
+
+def listed(call: Call, service: Service, key: tuple[str, int, str]) -> Instance:
+    """Find it in this node's list: what its last push said, not what is true by now."""
+    hosts = call.view.hosts(service)
+    if not hosts:
+        message = f"no ips found for cluster {key[2]} in service {service.grouped}"
+        raise WrongError(HTTPStatus.NOT_FOUND, 20004, message)
+    for each in hosts:
+        if each.key == key:
+            return each
+    raise WrongError(HTTPStatus.NOT_FOUND, 20004, "no matched ip found!")
+
+
+def _host(call: Call, service: Service, found: Instance) -> dict[str, Any]:
+    shown = {
+        "instanceId": f"{found.ip}#{found.port}#{found.cluster}#{service.grouped}",
+        "ip": found.ip,
+        "port": found.port,
+        "weight": found.weight,
+        "healthy": found.healthy,
+        "enabled": found.enabled,
+        "ephemeral": found.ephemeral,
+        "clusterName": found.cluster,
+        "serviceName": service.grouped,
+        "metadata": dict(found.metadata),
+        "instanceHeartBeatInterval": 5000,
+        "instanceHeartBeatTimeOut": 15000,
+        "ipDeleteTimeout": 30000,
+    }
+    if found.grpc and call.node.dialect == "2.2":
+        del shown["instanceId"]
+    return shown
+
+
+def _consumers(call: Call, clusters: str) -> list[dict[str, Any]]:
+    """List what consumers get: never a disabled instance, unhealthy and weightless ones too."""
+    service = call.service
+    wanted = {each for each in clusters.split(",") if each}
+    healthy_only = call.family != "v3" and call.flag("healthyOnly", default=False)
+    return [
+        _host(call, service, each)
+        for each in call.view.hosts(service)
+        if each.enabled and (not wanted or each.cluster in wanted) and (each.healthy or not healthy_only)
+    ]
+
+
+def _service_info(call: Call, clusters: str) -> dict[str, Any]:
+    service, old = call.service, call.node.dialect == "1.4"
+    return {
+        "name": service.grouped,
+        **({"dom": service.grouped} if old else {"groupName": service.group}),
+        "clusters": clusters,
+        "cacheMillis": 10000,
+        "hosts": _consumers(call, clusters),
+        "lastRefTime": int(datetime.now(UTC).timestamp() * 1000),
+        "checksum": "",
+        "allIps" if call.node.dialect == "3.1" else "allIPs": False,
+        "reachProtectionThreshold": False,
+        "valid": True,
+    }
+
+
+def v1_list(call: Call) -> Answer:
+    """Answer consumers of 1.x, 2.x and 3.x."""
+    return plain(_service_info(call, call.optional("clusters")))
+
+
+def v2_list(call: Call) -> Answer:
+    """Answer the same in an envelope."""
+    return result(_service_info(call, call.optional("clusterName")))
+
+
+def v3_client_list(call: Call) -> Answer:
+    """Answer consumers of 3.x, to whom no cluster means the one called DEFAULT."""
+    return result(_consumers(call, call.optional("clusterName", default="DEFAULT")))
+
+
+def _unfiltered(call: Call, cluster: str) -> list[dict[str, Any]]:
+    service = call.service
+    missing = HTTPStatus.NOT_FOUND if call.naming.sticky else HTTPStatus.INTERNAL_SERVER_ERROR
+    if not call.naming.knows(service):
+        raise WrongError(missing, 30000, f"service {service.grouped} is not found!")
+    if call.naming.sticky and cluster not in call.view.clusters(service):
+        raise WrongError(missing, 30000, f"cluster {cluster} is not found!")
+    hosts = call.view.hosts(service)
+    return [_host(call, service, each) for each in hosts if each.cluster == cluster]
+
+
+def v1_catalog(call: Call) -> Answer:
+    """Answer the console of 1.x and 2.x: disabled ones too, one cluster, by page."""
+    cluster = call.required("clusterName")
+    page, size = call.number("pageNo"), call.number("pageSize")
+    found = _unfiltered(call, cluster)
+    start = max(0, (page - 1) * size)
+    return plain({"list": found[start : page * size], "count": len(found)})
+
+
+def v3_admin_list(call: Call) -> Answer:
+    """Answer operators of 3.x: disabled ones too."""
+    found = _unfiltered(call, call.optional("clusterName", default="DEFAULT"))
+    if call.flag("healthyOnly", default=False):
+        found = [each for each in found if each["healthy"]]
+    return result(found)
+
+
+def v1_detail(call: Call) -> Answer:
+    """Answer for one instance, without telling whether it is enabled."""
+    service, key = call.service, call.key
+    if not call.naming.sticky:
+        _old_detail(call, service, key)
+    host = _host(call, service, listed(call, service, key))
+    names = ("ip", "port", "clusterName", "weight", "healthy", "instanceId", "metadata")
+    return plain({"service": service.grouped} | {name: host.get(name) for name in names})
+
+
+def _old_detail(call: Call, service: Service, key: tuple[str, int, str]) -> None:
+    """Refuse as 1.4 does: everything absent is a server error there."""
+    if not call.naming.knows(service):
+        raise WrongError(500, 30000, f"no service {service.grouped} found!")
+    if key not in {each.key for each in call.view.hosts(service)}:
+        raise WrongError(500, 30000, "no matched ip found!")
+
+
+def v3_detail(call: Call) -> Answer:
+    """Answer operators of 3.x for one instance."""
+    service = call.service
+    return result(_host(call, service, listed(call, service, call.key)))
+
+
+def publishers(call: Call) -> Answer:
+    """Tell which client owns an address: a connection, or `ip:port#true`."""
+    ip, port = call.optional("ip"), call.optional("port")
+    new = call.node.dialect == "3.1"
+    rows = [
+        {"clientId": client, "ip": each.ip, "port": each.port} | {"clusterName" if new else "cluster": each.cluster}
+        for client, each in call.naming.clients(call.service)
+        if (ip == each.ip or (new and not ip)) and (port == str(each.port) or (new and not port))
+    ]
+    return result(rows)
