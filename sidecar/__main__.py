@@ -1,0 +1,6 @@
+"""`python -m sidecar` is `nacos-drain`."""
+
+from .cli import main
+
+
+main()

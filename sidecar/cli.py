@@ -1,0 +1,369 @@
+"""The command line, and the one place where everything is wired to everything.
+
+Heavy modules are imported by the command that needs them: `serve` has bound its port before aiohttp is loaded.
+"""
+
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from . import __version__
+from .drain import Rules
+from .lease import Trigger
+from .plan import SHORTEST_BUDGET, Plan, fit
+from .removal import Service
+from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .runner import Runner
+    from .settings import Secret
+
+
+UNFIT, USAGE = 1, 2
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Settings: NACOS_DRAIN_* variables or flags. Start with `nacos-drain demo`, then `nacos-drain plan`.",
+)
+@click.version_option(__version__, prog_name="nacos-drain")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Take an app out of Nacos before it is stopped, prove it, and let it go when its callers have.
+
+    Without a command this is `serve`.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+# -- serve ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@options
+def serve(**flags: Any) -> None:
+    """Run the sidecar: listen for the preStop hook, drain, watch the app until it has exited."""
+    early: list[Trigger] = []
+    for number, trigger in ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT)):
+        signal.signal(number, lambda *_, trigger=trigger: early.append(trigger))
+    loaded = _load(flags)
+    from .listener import bind  # noqa: PLC0415  serve binds before it loads
+
+    listen = loaded.settings.listen
+    try:
+        sock = bind(listen.host, listen.port)
+    except OSError as error:
+        _fail(f"NACOS_DRAIN_LISTEN={listen}: cannot listen there ({error.strerror})")
+    import asyncio  # noqa: PLC0415  serve binds before it loads
+
+    asyncio.run(_serve(loaded, sock, early))
+
+
+async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> None:
+    import asyncio  # noqa: PLC0415  serve binds before it loads
+
+    import structlog  # noqa: PLC0415
+
+    from .server import Door, Surface, serving  # noqa: PLC0415
+    from .telemetry import Metrics, Voices, configure  # noqa: PLC0415
+
+    settings = loaded.settings
+    console = settings.log_format is LogFormat.CONSOLE or (
+        settings.log_format is LogFormat.AUTO and sys.stdout.isatty()
+    )
+    configure(console=console, level=settings.log_level.value)
+    log, metrics, loop = structlog.get_logger(), Metrics(), asyncio.get_running_loop()
+
+    def refused(path: str, peer: str) -> None:
+        metrics.refusals.inc()
+        log.warning("auth.refused", path=path, peer=peer, next_step="send X-Drain-Token as configured")
+
+    door = Door(
+        _reader(settings.token), loopback_open=settings.loopback_open, release=settings.release, on_refused=refused
+    )
+    surface = Surface(door)
+    async with serving(surface.app(), sock):
+        from .adapters.nacos import Nacos  # noqa: PLC0415
+        from .adapters.process import PodProcess, addresses  # noqa: PLC0415
+        from .http import Http  # noqa: PLC0415
+        from .runner import Runner  # noqa: PLC0415
+
+        port = sock.getsockname()[1]
+        rules = _rules(loaded, addresses())
+        registry = Nacos(
+            Http(), settings.nacos.server_addr, credentials=_credentials(loaded), on_request=metrics.request
+        )
+        app = PodProcess(own_ports=[port], match=settings.app_process)
+        runner = Runner(rules, registry, app, pod=socket.gethostname())
+        runner.observers.append(Voices(metrics, runner.report))
+        surface.attach(runner, metrics=metrics.text, about=lambda: _about(runner))
+        log.info("serve.listening", listen=str(settings.listen), port=port, version=__version__)
+        for warning in loaded.warnings:
+            log.warning("settings.warning", warning=warning)
+        _tell_plan(log, rules.plan)
+        async with runner.running():
+            for number, trigger in ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT)):
+                loop.add_signal_handler(number, _signalled, runner, trigger)
+            for trigger in early:
+                _signalled(runner, trigger)
+            await runner.ended()
+        await registry.close()
+
+
+def _signalled(runner: "Runner", trigger: Trigger) -> None:
+    """SIGTERM starts or joins; a second Ctrl-C is a person in a hurry."""
+    if trigger is Trigger.SIGINT and runner.drain.stop:
+        runner.release()
+    runner.trigger(trigger)
+
+
+def _rules(loaded: Loaded, addresses: tuple[str, ...]) -> Rules:
+    settings, nacos = loaded.settings, loaded.settings.nacos
+    period = 0.85 + 0.3 * int.from_bytes(os.urandom(2)) / 65535  # a fleet that starts together must not ask together
+    return Rules(
+        plan=fit(loaded.grace_period, settings.app_stop, settings.consumer_cache),
+        services=tuple(Service(name, nacos.group, nacos.namespace, nacos.cluster) for name in nacos.service),
+        ports=frozenset(nacos.port),
+        app_ports=frozenset(settings.app_ports),
+        addresses=(nacos.ip,) if nacos.ip else addresses,
+        release=settings.release,
+        kubernetes=loaded.kubernetes,
+        residue=settings.clear_residue,
+        kill=settings.app_kill,
+        jitter=period,
+    )
+
+
+def _reader(secret: "Secret | None") -> "Callable[[], str | None] | None":
+    """The token, read again at each use; one that cannot be read admits nobody."""
+    if secret is None:
+        return None
+
+    def read() -> str | None:
+        try:
+            return secret.read()
+        except SecretUnreadable:
+            return None
+
+    return read
+
+
+def _credentials(loaded: Loaded) -> "Callable[[], tuple[str, str]] | None":
+    username, password = loaded.settings.nacos.username, loaded.settings.nacos.password
+    if username is None or password is None:
+        return None
+
+    def read() -> tuple[str, str]:
+        from .ports import Unavailable  # noqa: PLC0415
+
+        try:
+            return username.read(), password.read()
+        except SecretUnreadable as error:
+            raise Unavailable(str(error)) from error
+
+    return read
+
+
+def _about(runner: "Runner") -> dict[str, object]:
+    """What `/status` tells besides the report."""
+    state = runner.drain
+    life = state.app.life
+    return {
+        "version": __version__,
+        "state": state.state.value,
+        "ready": state.ready,
+        "plan": state.rules.plan.as_json(),
+        "app": {"port": state.app.port.value, "pid": life.pid if life else None, "ports": sorted(state.app.ports)},
+        "known": [
+            {"instance": str(i), "enabled": k.record.enabled, "weight": k.record.weight, "at": runner.wall(k.at)}
+            for i, k in state.known.items()
+        ],
+        "nodes": [{"node": name, "required": required} for name, required in state.nodes],
+        "traffic_source": state.settle.source,
+    }
+
+
+def _tell_plan(log: Any, plan: Plan) -> None:
+    if not plan.fits:
+        log.error("plan.misfit", **plan.as_json(), next_step=_arithmetic(plan))
+    elif plan.settle < plan.cap:
+        log.warning("plan.shrunk", **plan.as_json(), next_step=_cover(plan))
+    else:
+        log.info("plan", **plan.as_json())
+
+
+# -- plan ----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def plan(*, as_json: bool, **flags: Any) -> None:
+    """Print the timetable that these settings make, and whether it fits. Exits 1 when it does not."""
+    loaded = _load(flags, need_nacos=False)
+    fitted = fit(loaded.grace_period, loaded.settings.app_stop, loaded.settings.consumer_cache)
+    if as_json:
+        import json  # noqa: PLC0415
+
+        click.echo(json.dumps(fitted.as_json()))
+    else:
+        click.echo(timetable(fitted))
+    if not fitted.fits:
+        click.echo(_arithmetic(fitted), err=True)
+        sys.exit(UNFIT)
+
+
+def timetable(plan: Plan) -> str:
+    """The plan for eyes: when each phase begins at the latest, counted from the trigger."""
+    released = max(0.0, plan.budget)
+    rows = (
+        (0.0, "DEREGISTER", f"enabled=false by the OpenAPI; with VERIFY at most {plan.proof:g} s"),
+        (0.0, "VERIFY", "every Nacos node reads clean, twice"),
+        (
+            min(plan.proof, released),
+            "SETTLE",
+            f"until callers stop: {plan.settle:g} s at least, {plan.cap:g} s at most",
+        ),
+        (released, "RELEASE", "the hook is answered at the latest; the app gets SIGTERM"),
+        (released, "AWAIT_EXIT", f"the app has {plan.app_stop:g} s, and 3 s to spare"),
+        (plan.grace_period, "SIGKILL", "the end of the grace period"),
+    )
+    lines = [f"{at:6g} s  {phase:<11} {text}" for at, phase, text in rows]
+    lines.append("")
+    lines.append(
+        f"budget = {plan.grace_period:g} (GRACE_PERIOD) - {plan.app_stop:g} (APP_STOP) - 3 (margin) = {plan.budget:g} s"
+    )
+    lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'NO. ' + _cover(plan)}")
+    return "\n".join(lines)
+
+
+def _cover(plan: Plan) -> str:
+    if plan.grace_needed is None:
+        return "NACOS_DRAIN_CONSUMER_CACHE says that consumers forget sooner; set it to 35s if any may not"
+    return (
+        f"raise terminationGracePeriodSeconds and NACOS_DRAIN_GRACE_PERIOD to {plan.grace_needed:g} s, "
+        "or set NACOS_DRAIN_CONSUMER_CACHE to what the consumers really use"
+    )
+
+
+def _arithmetic(plan: Plan) -> str:
+    assumed = plan.grace_period - plan.shortfall
+    return (
+        f"does not fit: a drain needs {SHORTEST_BUDGET:g} s before the app's stop and the margin of 3 s, and "
+        f"{plan.shortfall:g} s are missing. With a grace period of {plan.grace_period + plan.shortfall:g} s it fits "
+        f"(terminationGracePeriodSeconds, docker stop -t, compose stop_grace_period), or with less NACOS_DRAIN_APP_STOP"
+        if assumed >= 0
+        else f"does not fit: the grace period would have to be {plan.grace_period + plan.shortfall:g} s"
+    )
+
+
+# -- clients -------------------------------------------------------------------------------------------------------
+
+URL = click.option(
+    "--url",
+    envvar="NACOS_DRAIN_URL",
+    default=None,
+    help="Where the sidecar listens. Default: the port of NACOS_DRAIN_LISTEN on 127.0.0.1.",
+)
+
+
+@main.command()
+@URL
+@click.option("--manual", is_flag=True, help="A person's drain: only what can be undone, and nobody is signalled.")
+@click.option("--no-wait", is_flag=True, help="Start it and return at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def drain(*, url: str | None, manual: bool, no_wait: bool, as_json: bool) -> None:
+    """Ask the sidecar for a drain and wait until the app may stop: for exec hooks, compose, and people.
+
+    Exits 0 when drained (or nothing was registered), 2 when the token is refused, 3 for any other outcome,
+    4 when the sidecar cannot be reached.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from . import client  # noqa: PLC0415
+
+    def progress(line: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(line, err=True)
+
+    asked = client.drain(
+        _sidecar(url), manual=manual, wait=not no_wait, as_json=as_json, say=click.echo, progress=progress
+    )
+    sys.exit(asyncio.run(asked))
+
+
+@main.command()
+@URL
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="The whole of /status.")
+def status(*, url: str | None, watch: bool, as_json: bool) -> None:
+    """Show phase, evidence and the last report. Exits 4 when the sidecar cannot be reached."""
+    import asyncio  # noqa: PLC0415
+
+    from . import client  # noqa: PLC0415
+
+    def say(text: str) -> None:
+        if watch and sys.stdout.isatty() and not as_json:
+            click.clear()
+        click.echo(text)
+
+    try:
+        sys.exit(asyncio.run(client.status(_sidecar(url), watch=watch, as_json=as_json, say=say)))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _sidecar(url: str | None) -> Any:
+    from .client import Sidecar  # noqa: PLC0415
+
+    settings = _load({}, need_nacos=False).settings
+    host = settings.listen.host
+    near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104  compared, not bound
+    try:
+        token = settings.token.read() if settings.token is not None else None
+    except SecretUnreadable as error:
+        _fail(str(error))
+    return Sidecar((url or f"http://{near}:{settings.listen.port}").rstrip("/"), token)
+
+
+# -- demo ----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--nacos", default=None, metavar="URL", help="Use this real Nacos (2.x or 3.x) instead of the double.")
+@click.option("--ways", default="sigterm,sleep,nacos-drain", show_default=True, help="Which ways to roll, in order.")
+@click.option("--json", "as_json", is_flag=True, help="The last line is the table as JSON.")
+def demo(*, nacos: str | None, ways: str, as_json: bool) -> None:
+    """Roll a provider under load three ways on this machine, and count the failed requests."""
+    import asyncio  # noqa: PLC0415
+
+    from .demo import roll  # noqa: PLC0415
+
+    try:
+        sys.exit(asyncio.run(roll.run(nacos=nacos, ways=ways.split(","), as_json=as_json)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# -- shared --------------------------------------------------------------------------------------------------------
+
+
+def _load(flags: dict[str, Any], *, need_nacos: bool = True) -> Loaded:
+    try:
+        return load(os.environ, flags, need_nacos=need_nacos)
+    except SettingsError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(USAGE)

@@ -1,0 +1,134 @@
+"""The client side: `drain` for exec hooks and compose, `status` for a person.
+
+Exit codes (contracts.md): 0 drained or nothing registered, 2 refused for its token, 3 any other outcome, 4 unreachable.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from .http import Answer, Http
+from .ports import Unavailable
+
+
+POLL = 0.5
+WATCH = 1.0
+GOOD = frozenset({"drained", "nothing_registered"})
+OK, USAGE, UNPROVEN, UNREACHABLE = 0, 2, 3, 4
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """Where the sidecar listens, and what it wants to see."""
+
+    url: str
+    token: str | None = None
+
+    async def ask(self, http: Http, method: str, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """One request."""
+        headers = {"User-Agent": "nacos-drain", **({"X-Drain-Token": self.token} if self.token else {})}
+        return await http.request(method, self.url + path, params=query, headers=headers)
+
+
+async def drain(sidecar: Sidecar, *, manual: bool, wait: bool, as_json: bool, say: Say, progress: Say) -> int:
+    """Start or join a drain and stay until the app may stop."""
+    http = Http()
+    telling = asyncio.create_task(_progress(sidecar, http, progress), name="progress")
+    try:
+        answer = await sidecar.ask(http, "POST", "/drain", {"manual": str(int(manual)), "wait": str(int(wait))})
+    except Unavailable as error:
+        say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+        return UNREACHABLE
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        await http.close()
+    return _concluded(answer, as_json=as_json, say=say)
+
+
+def _concluded(answer: Answer, *, as_json: bool, say: Say) -> int:
+    try:
+        report: dict[str, Any] = json.loads(answer.body)
+    except ValueError:
+        say("that was not a nacos-drain sidecar: its answer is no JSON")
+        return UNREACHABLE
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        say(f"{report.get('error')}; set NACOS_DRAIN_TOKEN to the sidecar's")
+        return USAGE
+    if answer.status == HTTPStatus.ACCEPTED:
+        say(json.dumps(report) if as_json else f"drain {report.get('id')} is under way")
+        return OK
+    say(json.dumps(report) if as_json else told(report))
+    return OK if report.get("outcome") in GOOD else UNPROVEN
+
+
+async def _progress(sidecar: Sidecar, http: Http, progress: Say) -> None:
+    """Say each phase as it ends; what cannot be asked is not worth a complaint here."""
+    said: set[str] = set()
+    while True:
+        with contextlib.suppress(Unavailable, ValueError):
+            report = json.loads((await sidecar.ask(http, "GET", "/status")).body).get("report") or {}
+            for phase in report.get("phases", ()):
+                if phase["phase"] not in said and not report.get("final"):
+                    said.add(phase["phase"])
+                    progress(_phase(phase))
+        await asyncio.sleep(POLL)
+
+
+async def status(sidecar: Sidecar, *, watch: bool, as_json: bool, say: Say) -> int:
+    """Show what the sidecar knows, once or until interrupted."""
+    http = Http()
+    try:
+        while True:
+            try:
+                answer = await sidecar.ask(http, "GET", "/status")
+                body: dict[str, Any] = json.loads(answer.body)
+            except (Unavailable, ValueError) as error:
+                say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+                return UNREACHABLE
+            say(json.dumps(body) if as_json else overview(body))
+            if not watch:
+                return OK
+            await asyncio.sleep(WATCH)
+    finally:
+        await http.close()
+
+
+def overview(body: Mapping[str, Any]) -> str:
+    """The status for eyes."""
+    lines = [f"state          {body['state']}{'' if body['ready'] else ' (not ready: the instance was not yet seen)'}"]
+    lines += [f"app            port {body['app']['port']}, process {body['app']['pid'] or 'not visible'}"]
+    lines += [
+        f"instance       {row['instance']} {'enabled' if row['enabled'] else 'DISABLED'}" for row in body["known"]
+    ]
+    lines += [
+        f"node           {row['node']}{'' if row['required'] else ' (discovered, not yet asked)'}"
+        for row in body["nodes"]
+    ]
+    lines += [f"traffic        {body['traffic_source']}"]
+    if body.get("report"):
+        lines += ["", told(body["report"])]
+    return "\n".join(lines)
+
+
+def told(report: Mapping[str, Any]) -> str:
+    """A report for eyes."""
+    proof = "proved gone" if report["proved_gone"] else "NOT proved gone"
+    lines = [f"{report['outcome']}, {proof} ({report['trigger']}, {report['state']})"]
+    lines += [_phase(phase) for phase in report["phases"]]
+    for row in report["instances"]:
+        views = ", ".join(f"{node['node']} {node['view']}" for node in row["nodes"])
+        lines.append(f"  {row['service']} {row['ip']}:{row['port']}  road {row['road'] or 'none'}; {views}")
+    lines += [f"  still calling: {row['peer']}, last seen {row['last_seen_s']} s ago" for row in report["callers"]]
+    lines += [f"  note: {note}" for note in report["notes"]]
+    return "\n".join(lines)
+
+
+def _phase(phase: Mapping[str, Any]) -> str:
+    return f"  {phase['phase']:<11} {phase['outcome']:<8} {phase['seconds']:7.2f} s  {phase['detail']}"

@@ -1,0 +1,196 @@
+"""One record, three voices: log lines, metrics, the termination message.
+
+Everything here is derived from two states of the drain, before and after a step; nothing here decides. Event names,
+their fields and the metrics are public (contracts.md): a change needs a CHANGELOG line.
+"""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+
+from . import drain as core
+from . import removal
+from .drain import Drain
+from .lease import Lease, State
+from .report import phases, shrunk
+
+
+TERMINATION_LOG = Path("/dev/termination-log")
+TERMINATION_BYTES = 4096  # Kubernetes keeps no more
+
+Report = Callable[[Lease], dict[str, object] | None]
+
+
+def configure(*, console: bool, level: str) -> None:
+    """Log to stdout: JSON lines, or coloured ones for a person."""
+    steps: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    voice: structlog.typing.Processor
+    voice = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*steps, voice],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+
+
+class Metrics:
+    """The metrics of contracts.md, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        disable_created_metrics()  # a second series per counter that nobody asks for
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=self.registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        self.state = gauge("nacos_drain_state", "1 for the state the lease is in", "state")
+        self.drains = counter("nacos_drain_drains", "Drains by their outcome at the release", "trigger", "outcome")
+        self.phase = gauge("nacos_drain_phase_seconds", "How long each phase of the last drain took", "phase")
+        self.requests = counter("nacos_drain_registry_requests", "Requests to Nacos", "node", "op", "result")
+        self.listed = gauge("nacos_drain_listed", "Whether this node lists us to consumers; NaN: unknown", "node")
+        self.source = gauge("nacos_drain_traffic_source", "1 for the source in use", "source")
+        self.restores = counter("nacos_drain_restores", "Instances put online again", "reason")
+        self.refusals = counter("nacos_drain_auth_failures", "Requests to acting paths that were not authorised")
+
+    def request(self, node: str, op: str, result: str) -> None:
+        """Count a request to Nacos."""
+        self.requests.labels(node, op, result).inc()
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)
+
+
+class Voices:
+    """Tells what happened, step by step."""
+
+    def __init__(self, metrics: Metrics, report: Report, *, termination_log: Path = TERMINATION_LOG) -> None:
+        self._log = structlog.get_logger()
+        self._metrics = metrics
+        self._report = report
+        self._termination_log = termination_log
+        self._told: set[tuple[str, str]] = set()  # (lease, phase)
+        self._trouble = ""
+
+    def __call__(self, before: Drain, after: Drain, event: core.Event, now: float) -> None:
+        """Observe one step."""
+        self._tell_registry(before, after, event)
+        old, new = before.lease, after.lease
+        if new is not None and (old is None or old.id != new.id):
+            self._started(new)
+        if new is not None:
+            self._tell_drain(old if old is not None and old.id == new.id else None, new, after, now)
+        if after.restoring != before.restoring:
+            self._tell_restores(before, after)
+        if after.state is not before.state or before.peeks == 0:
+            for state in State:
+                self._metrics.state.labels(state.value).set(state is after.state)
+            self._metrics.source.labels(after.settle.source).set(1)
+
+    # -- a drain ---------------------------------------------------------------------------------------------------
+
+    def _started(self, lease: Lease) -> None:
+        self._told.clear()
+        self._metrics.phase.clear()
+        plan = lease.plan
+        self._log.info(
+            "drain.started",
+            id=lease.id,
+            trigger=lease.trigger.value,
+            instances=[str(r.instance) for r in lease.removals],
+            deadline_s=plan.budget,
+            settle_cap_s=plan.cap,
+        )
+
+    def _tell_drain(self, old: Lease | None, new: Lease, after: Drain, now: float) -> None:
+        for phase in phases(new, after.rules.release, now):
+            if (new.id, phase.phase.value) not in self._told:
+                self._told.add((new.id, phase.phase.value))
+                self._metrics.phase.labels(phase.phase.value).set(phase.seconds)
+                self._log.info("drain.phase_finished", id=new.id, **phase.as_json())
+        if new.released_at is not None and (old is None or old.released_at is None):
+            self._metrics.drains.labels(new.trigger.value, new.outcome.value).inc()
+            self._conclude("drain.released", new)
+        if new.final_at is not None and (old is None or old.final_at is None):
+            self._conclude("drain.finished", new)
+        elif new.forced is not None and (old is None or old.forced is None):
+            self._leave_word(new)  # a late change of the outcome: the line was written, the report was not final
+
+    def _conclude(self, event: str, lease: Lease) -> None:
+        """The lines that have to stand alone: a dying pod is rarely asked again."""
+        told = self._report(lease)
+        if told is None:
+            return
+        level = self._log.info if lease.outcome.value in {"drained", "nothing_registered"} else self._log.warning
+        level(event, **{k: v for k, v in told.items() if k not in {"schema", "plan"}})
+        self._leave_word(lease)
+
+    def _leave_word(self, lease: Lease) -> None:
+        told = self._report(lease)
+        if told is not None and self._termination_log.exists():
+            try:
+                self._termination_log.write_text(json.dumps(shrunk(told, TERMINATION_BYTES)))
+            except OSError as error:
+                self._log.debug("termination_log.failed", error=error.strerror)
+
+    def _tell_restores(self, before: Drain, after: Drain) -> None:
+        ended = {r.instance for r in before.restoring if r.ending is not None}
+        for r in after.restoring:
+            if r.ending is None or r.instance in ended:
+                continue
+            if r.ending == "online" and r.enabled_at is not None:
+                self._metrics.restores.labels(after.restore_reason).inc()
+            self._log.info(
+                "drain.restored", instance=str(r.instance), reason=after.restore_reason, result=r.ending, error=r.error
+            )
+
+    # -- the registry ----------------------------------------------------------------------------------------------
+
+    def _tell_registry(self, before: Drain, after: Drain, event: core.Event) -> None:
+        match event:
+            case core.Surveyed(_, records, node):
+                self._metrics.listed.labels(node).set(any(r.enabled for r in after.claim(records)))
+                self._settled()
+                if after.known.keys() - before.known.keys():
+                    self._log.info(
+                        "registry.seen",
+                        instances=[
+                            {"instance": str(i), "enabled": k.record.enabled, "weight": k.record.weight}
+                            for i, k in after.known.items()
+                        ],
+                    )
+                if after.ambiguous and not before.ambiguous:
+                    self._log.error(
+                        "registry.ambiguous",
+                        instances=[str(i) for i in after.ambiguous],
+                        next_step="several instances on this address: set NACOS_DRAIN_APP_PORTS to the app's own",
+                    )
+            case core.Failed(core.Survey(), error) if error != self._trouble:
+                self._trouble = error
+                self._log.warning("registry.unavailable", error=error)
+            case removal.Found(removal.Read(_, node), record):
+                self._metrics.listed.labels(node).set(record is not None)
+            case removal.Failed(removal.Read(_, node)):
+                self._metrics.listed.labels(node).set(math.nan)
+            case _:
+                pass
+        if after.ready and not before.ready:
+            self._log.info("registry.ready")
+
+    def _settled(self) -> None:
+        if self._trouble:
+            self._trouble = ""
+            self._log.info("registry.available")
