@@ -4,7 +4,7 @@ PYTEST := .venv/bin/pytest
 ARGS   ?=
 
 
-.PHONY: help .venv demo test test-real lock lint format lock clean
+.PHONY: help .venv .venv-real demo test test-real lock lint format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -18,11 +18,22 @@ help:  ## this list
 	.venv/bin/pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
+.venv-real: .venv-real/.ready  ## a second one, for the gRPC clients real servers are tested with
+
+.venv-real/.ready: requirements-real.lock
+	python3 -m venv .venv-real
+	.venv-real/bin/pip install --quiet --require-hashes -r requirements-real.lock
+	@touch $@
+
 demo: .venv  ## roll a provider three ways on this machine and count the failed requests (ARGS=--json)
 	@.venv/bin/nacos-drain demo $(ARGS)
 
 test: .venv  ## everything that needs no JVM and no docker, under a minute
 	$(PYTEST) -m "not real" $(ARGS)
+
+test-real: .venv .venv-real  ## everything that needs a real Nacos 2.2.4 and 3.1.0 (JDK 17 and Maven)
+	$(PY) tests/rig/build.py
+	$(PYTEST) -m real $(ARGS) tests
 
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

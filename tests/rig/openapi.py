@@ -1,0 +1,116 @@
+"""Nacos' HTTP API as operators and observers use it; none of it is the product's client."""
+
+import asyncio
+import json
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from rig.records import Host, Instance, hosts
+from rig.servers import NacosServer
+
+
+class OpenApi:
+    """One HTTP session on one server, with the admin's token where there is one."""
+
+    def __init__(self, server: NacosServer) -> None:
+        self._server = server
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def _call(self, method: str, path: str, query: dict[str, str]) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {self._server.token}"} if self._server.token else {}
+        async with self._session.request(method, self._server.base + path, params=query, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    async def _do(self, method: str, path: str, query: dict[str, str]) -> str:
+        status, body = await self._call(method, path, query)
+        if status != 200:
+            raise RuntimeError(f"{method} {path} {query}: {status} {body}")
+        return body
+
+
+class Observer(OpenApi):
+    """Reads what consumers read, and what the registry holds."""
+
+    async def listed(self, instance: Instance) -> tuple[Host, ...]:
+        """Return the service as consumers are shown it: without disabled instances.
+
+        On 2.x all clusters of it, on 3.x the instance's.
+        """
+        if self._server.major == 2:
+            body = await self._do("GET", "/v1/ns/instance/list", instance.service_query)
+            return hosts(json.loads(body)["hosts"])
+        # Asked without a cluster, this one answers for the cluster DEFAULT alone (3.1.0).
+        query = instance.service_query | {"clusterName": instance.cluster}
+        body = await self._do("GET", "/v3/client/ns/instance/list", query)
+        return hosts(json.loads(body)["data"])
+
+    async def unfiltered(self, instance: Instance) -> tuple[Host, ...]:
+        """Return everything the registry holds in the instance's service and cluster."""
+        query = instance.service_query | {"clusterName": instance.cluster}
+        if self._server.major == 2:
+            path, rows = "/v1/ns/catalog/instances", "list"
+            query |= {"pageNo": "1", "pageSize": "1000"}
+        else:
+            path, rows = "/v3/admin/ns/instance/list", "data"
+        status, body = await self._call("GET", path, query)
+        if status == 404 and "is not found" in body:  # the last instance takes its service along
+            return ()
+        if status != 200:
+            raise RuntimeError(f"GET {path} {query}: {status} {body}")
+        return hosts(json.loads(body)[rows])
+
+    async def record(self, instance: Instance) -> Host | None:
+        """Return the registry's record of exactly this instance."""
+        for host in await self.unfiltered(instance):
+            if host.address == instance.address and host.cluster == instance.cluster:
+                return host
+        return None
+
+    async def is_listed(self, instance: Instance) -> bool:
+        """Tell whether consumers are shown this instance."""
+        return any(
+            host.address == instance.address and host.cluster == instance.cluster
+            for host in await self.listed(instance)
+        )
+
+    async def until(self, instance: Instance, *, listed: bool, within: float = 10.0) -> float:
+        """Wait until consumers are shown the instance, or no longer; return the loop's time."""
+        try:
+            async with asyncio.timeout(within):
+                while await self.is_listed(instance) is not listed:  # noqa: ASYNC110 - it happens in another process
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{instance} is {'not' if listed else 'still'} listed after {within} s") from None
+        return asyncio.get_running_loop().time()
+
+
+class Operator(OpenApi):
+    """Somebody at the API who is not us."""
+
+    async def set_enabled(self, instance: Instance, *, enabled: bool, metadata: dict[str, str] | None = None) -> None:
+        """Switch an instance on or off, with the weight, which Nacos otherwise resets to 1."""
+        query = instance.query | {
+            "enabled": str(enabled).lower(),
+            "weight": str(instance.weight),
+        }
+        if metadata is not None:
+            query["metadata"] = json.dumps(metadata)
+        if self._server.major == 2:
+            await self._do("PATCH", "/v1/ns/instance", query)
+        else:
+            await self._do("PUT", "/v3/admin/ns/instance/partial", query)
+
+    async def delete(self, instance: Instance, *, ephemeral: bool) -> None:
+        """Call v1 DELETE, which answers 200 whether or not it helps."""
+        query = instance.query | {"ephemeral": str(ephemeral).lower()}
+        await self._do("DELETE", "/v1/ns/instance", query)
