@@ -32,7 +32,7 @@ class Runner:
         self._app = app
         self._pod = pod
         self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        now = self._now = self._loop.time()
         self.drain = Drain(rules, now, Settle(since=now), nodes=registry.nodes(), survey_at=now, peek_at=now)
         self.observers: list[Observer] = []
         self._running: dict[Effect, asyncio.Task[None]] = {}
@@ -119,7 +119,7 @@ class Runner:
             await self._changed.wait()
 
     def _take(self, event: Event) -> None:
-        now = self._loop.time()
+        now = self._now = max(self._now, self._loop.time())
         before, self.drain = self.drain, self.drain.step(event, now)
         for observer in self.observers:
             with contextlib.suppress(Exception):  # a full disk or a closed stdout must not stop a drain
@@ -139,7 +139,12 @@ class Runner:
         if self._timer is not None:
             self._timer.cancel()
         wake = self.drain.wake(now)
-        self._timer = None if wake is None else self._loop.call_at(wake, self._take, core.Tick())
+        self._timer = None if wake is None else self._loop.call_at(wake, self._tick, wake)
+
+    def _tick(self, due: float) -> None:
+        """Let time pass. A timer may fire a clock's resolution early; the core is told the time that was meant."""
+        self._now = max(self._now, due)
+        self._take(core.Tick())
 
     async def _carry_out(self, effect: Effect) -> None:
         event = await self._perform(effect)

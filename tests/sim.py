@@ -1,7 +1,7 @@
 """A small world on the loop's clock: Nacos nodes that lag and fail, and an app that lives and dies.
 
-It knows the ports only, so it cannot cheat. What it does like the real Nacos is what the scenarios are about: a write is
-visible on each node after its own lag, a record outlives its instance, and a newborn on the same address inherits it.
+It knows the ports only, so it cannot cheat. What it does like the real Nacos is what the scenarios are about: a write
+is visible on each node after its own lag, a record outlives its instance, a newborn on the same address inherits it.
 """
 
 import asyncio
@@ -236,7 +236,7 @@ class World:
 
     def now(self) -> float:
         """Seconds since the last `mark_zero`, to the hundredth."""
-        return round(asyncio.get_running_loop().time() - self.zero, 2)
+        return round(asyncio.get_running_loop().time() - self.zero, 3)
 
     def mark_zero(self) -> None:
         self.zero = self.nacos.began = asyncio.get_running_loop().time()
