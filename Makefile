@@ -3,8 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-
-.PHONY: help .venv .venv-real demo test test-real lock lint format lock clean
+.PHONY: help .venv .venv-real demo test test-real bench lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -34,6 +33,10 @@ test: .venv  ## everything that needs no JVM and no docker, under a minute
 test-real: .venv .venv-real  ## everything that needs a real Nacos 2.2.4 and 3.1.0 (JDK 17 and Maven)
 	$(PY) tests/rig/build.py
 	$(PYTEST) -m real $(ARGS) tests
+
+bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same run
+	-$(PY) tests/rig/build.py
+	.venv/bin/python -m bench.run
 
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

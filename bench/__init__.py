@@ -1,0 +1,1 @@
+"""Figures: what nacos-drain costs and gains."""

@@ -1,0 +1,342 @@
+"""The bench: what nacos-drain costs and gains, each row beside a rival in the same run.
+
+A figure of one machine says little, a ratio to something known on the same machine at the same moment says more. Rows
+that need a real Nacos say so where it is missing. Nothing here passes or fails a build; the bar stands beside the row.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from sidecar.demo.double import Double, Service
+
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench/results"
+POD = "127.0.0.41"
+APP_PORT, DRAIN_PORT = 18080, 19081
+BARE = """
+import asyncio, sys
+from aiohttp import web
+async def main():
+    app = web.Application()
+    app.router.add_get("/livez", lambda r: asyncio.sleep(0, web.Response(text="alive")))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.41", int(sys.argv[1])).start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+SHOP = Service("shop")
+# As in an image: without the extra [tui]. structlog imports rich where it is installed, which costs 4 MiB.
+SERVE = ("-c", "import sys; sys.modules['rich'] = None; from sidecar.cli import main; main(['serve'])")
+KUBELET = {"User-Agent": "kube-lifecycle/1.32"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. `ratio` is rival / ours: above 1 we are better."""
+
+    what: str
+    unit: str
+    ours: float | None
+    rival: float | None
+    rival_is: str
+    bar: str
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the rival's figure is ours."""
+        return None if not self.ours or self.rival is None else self.rival / self.ours
+
+
+@asynccontextmanager
+async def process(*argv: str, env: dict[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A child that is gone afterwards."""
+    child = await asyncio.create_subprocess_exec(
+        *argv, env={**os.environ, **(env or {})}, stdout=asyncio.subprocess.DEVNULL, cwd=ROOT
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within: float = 20.0) -> float:
+    """Poll closely until something holds; returns the moment."""
+    async with asyncio.timeout(within):
+        while not await condition():  # noqa: ASYNC110  what is polled is outside this process
+            await asyncio.sleep(0.001)
+    return time.monotonic()
+
+
+async def answers(url: str) -> bool:
+    """Whether somebody answers 200 there. A new connection each time."""
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status == 200  # noqa: PLR2004
+    except aiohttp.ClientError:
+        return False
+
+
+async def accepts(host: str, port: int) -> bool:
+    """Whether a TCP connection is accepted there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def settings(nacos: str, *, ip: str = POD, port: int = APP_PORT, service: str = "shop") -> dict[str, str]:
+    """The sidecar's environment."""
+    prefix = "NACOS_DRAIN_"
+    own = {
+        "NACOS_SERVER_ADDR": nacos,
+        "NACOS_SERVICE": service,
+        "NACOS_IP": ip,
+        "NACOS_PORT": str(port),
+        "LISTEN": f"{POD}:{DRAIN_PORT}",
+        "GRACE_PERIOD": "60",
+        "CONSUMER_CACHE": "0",
+    }
+    return {**{prefix + name: value for name, value in own.items()}, "KUBERNETES_SERVICE_HOST": "bench"}
+
+
+@asynccontextmanager
+async def pod(nacos: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An app that listens, and a sidecar beside it that has seen it in Nacos."""
+    listener = await asyncio.start_server(lambda _, w: w.close(), POD, APP_PORT)
+    async with listener, process(sys.executable, *SERVE, env={**settings(nacos), **more}) as child:
+        await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/readyz"))
+        yield child
+
+
+async def post(path: str) -> dict[str, object]:
+    """Ask the sidecar for something."""
+    url = f"http://{POD}:{DRAIN_PORT}{path}"
+    async with aiohttp.ClientSession(headers=KUBELET) as session, session.post(url) as response:
+        body = await response.json()
+        return dict(body or {})
+
+
+async def first_request(double: Double, repetitions: int) -> Row:
+    """From the trigger to the first request at Nacos, beside `sh -c 'curl ...'`."""
+    ours, rival = [], []
+    for _ in range(repetitions):
+        await asyncio.sleep(5.5)  # the snapshot must be stale: the common case in production
+        mark, began = len(double.log), time.monotonic()
+        await post("/drain?wait=0")
+        await until(lambda mark=mark: true(len(double.log) > mark))  # type: ignore[misc]
+        ours.append(double.log[mark].at - began)
+        await resumed()
+        mark, began = len(double.log), time.monotonic()
+        url = f"{double.url}/v1/ns/instance?serviceName=shop&ip={POD}&port=1&enabled=false"
+        shell = await asyncio.create_subprocess_exec("sh", "-c", f"curl -s -o /dev/null -X PATCH '{url}'")
+        await until(lambda mark=mark: true(len(double.log) > mark))  # type: ignore[misc]
+        rival.append(double.log[mark].at - began)
+        await shell.wait()
+    return Row(
+        "trigger -> first request",
+        "ms",
+        1000 * statistics.median(ours),
+        1000 * statistics.median(rival),
+        "sh -c 'curl ...'",
+        "<= 20 ms",
+        f"worst {1000 * max(ours):.1f} ms of {repetitions}",
+    )
+
+
+async def true(value: object) -> bool:
+    """A condition for `until` that needs no awaiting."""
+    return bool(value)
+
+
+async def resumed() -> None:
+    """Give the lease back and wait until the sidecar is armed again."""
+    await post("/resume")
+
+    async def armed() -> bool:
+        url = f"http://{POD}:{DRAIN_PORT}/status"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return bool((await response.json())["state"] == "armed")
+
+    await until(armed)
+
+
+async def noticed(double: Double, repetitions: int) -> Row:
+    """From the moment the list is clean to the read that sees it, beside a shell loop that asks once a second."""
+    ours, rival = [], []
+    for _ in range(repetitions):
+        await post("/drain?wait=0")
+        ours.append(await clean_to_read(double))
+        await resumed()
+        loop = f"while curl -s '{double.url}/v1/ns/instance/list?serviceName=shop' | grep -q {POD}; do sleep 1; done"
+        shell = await asyncio.create_subprocess_exec("sh", "-c", loop)
+        await edit(double, enabled=False)
+        rival.append(await clean_to_read(double))
+        await shell.wait()
+        await edit(double, enabled=True)
+        await until(lambda: true(any(i.enabled for i in double.view.hosts(SHOP))))
+    return Row(
+        "registry clean -> noticed",
+        "ms",
+        1000 * statistics.median(ours),
+        1000 * statistics.median(rival),
+        "curl | grep; sleep 1",
+        "<= 250 ms, one poll interval",
+        f"worst {1000 * max(ours):.0f} ms of {repetitions}",
+    )
+
+
+async def edit(double: Double, *, enabled: bool) -> None:
+    """What the folk hook writes."""
+    query = {"serviceName": "shop", "ip": POD, "port": str(APP_PORT), "enabled": str(enabled).lower()}
+    async with aiohttp.ClientSession() as session, session.patch(f"{double.url}/v1/ns/instance", params=query) as _:
+        pass
+
+
+async def clean_to_read(double: Double) -> float:
+    """Seconds from the node's list being clean to the next read of it."""
+    clean = await until(lambda: true(not any(i.enabled for i in double.view.hosts(SHOP))))
+
+    async def read() -> bool:
+        return any(r.at >= clean and r.path.endswith("/instance/list") for r in double.log[-50:])
+
+    await until(read)
+    return next(r.at for r in double.log if r.at >= clean and r.path.endswith("/instance/list")) - clean
+
+
+async def whole_drain() -> Row:
+    """Everything but SETTLE, on a real 3.1.0 with its admin login and a gRPC instance, beside curl and sleep 40."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from rig.build import RigUnavailableError  # noqa: PLC0415  only this row needs the rig
+    from rig.clients import GrpcApp  # noqa: PLC0415
+    from rig.records import Instance  # noqa: PLC0415
+    from rig.servers import NacosServer  # noqa: PLC0415
+
+    what, bar = "whole hook outside SETTLE, real Nacos 3.1.0", "as fast as Nacos: push delay 0.5 s + 2 reads"
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(NacosServer("3.1.0"))
+        except RigUnavailableError as reason:
+            return Row(what, "s", None, FOLK_HOOK, "curl && sleep 40", bar, f"skipped: {reason}")
+        login = {
+            "NACOS_DRAIN_NACOS_USERNAME": server.username or "",
+            "NACOS_DRAIN_NACOS_PASSWORD": server.password or "",
+        }
+        outside = []
+        async with GrpcApp(server) as app:
+            await app.register(Instance("shop", APP_PORT, ip=POD))
+            async with pod(server.address, **login):
+                for _ in range(5):
+                    began = time.monotonic()
+                    report = await post("/drain")
+                    took = time.monotonic() - began
+                    settle = next(p for p in report["phases"] if p["phase"] == "SETTLE")  # type: ignore[attr-defined]
+                    outside.append(took - settle["seconds"])
+                    await resumed()
+                    await asyncio.sleep(1)
+    note = (
+        f"worst {max(outside):.2f} s of {len(outside)}; SETTLE itself waits for the cap while callers are not watched"
+    )
+    return Row(what, "s", statistics.median(outside), FOLK_HOOK, "curl && sleep 40", bar, note)
+
+
+FOLK_HOOK = 40.6  # s, measured with real apps: rollout-baseline.md section 1, row c; only its sleep matters here
+
+
+def rss(pid: int) -> float:
+    """Resident memory in MiB."""
+    return psutil.Process(pid).memory_info().rss / 2**20
+
+
+async def memory(double: Double) -> Row:
+    """Idle, ready and after a minute's worth of surveys, beside a bare aiohttp server on the same Python."""
+    async with process(sys.executable, "-c", BARE, "18099") as bare:
+        await until(lambda: answers(f"http://{POD}:18099/livez"))
+        async with pod(double.address) as child:
+            await asyncio.sleep(3)
+            ours, rival = rss(child.pid), rss(bare.pid)
+    return Row("idle RSS", "MiB", ours, rival, "bare aiohttp server", "<= rival + 10 MiB", f"+{ours - rival:.1f} MiB")
+
+
+async def start(double: Double, repetitions: int) -> Row:
+    """From the start of the process to an accepted connection and to the first answer, beside the same server."""
+    ours, answered, rival = [], [], []
+    for turn in range(repetitions):
+        began = time.monotonic()
+        async with process(sys.executable, *SERVE, env=settings(double.address)):
+            ours.append(await until(lambda: accepts(POD, DRAIN_PORT)) - began)
+            answered.append(await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/livez")) - began)
+        began, port = time.monotonic(), 18100 + turn
+        async with process(sys.executable, "-c", BARE, str(port)):
+            rival.append(await until(lambda port=port: accepts(POD, port)) - began)  # type: ignore[misc]
+    return Row(
+        "start -> listening",
+        "ms",
+        1000 * statistics.median(ours),
+        1000 * statistics.median(rival),
+        "bare aiohttp server",
+        "<= 800 ms",
+        f"first answer after {1000 * statistics.median(answered):.0f} ms",
+    )
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, object]:
+    """What the figures were taken on; a loaded machine makes none of them."""
+    return {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "cores": psutil.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def show(rows: list[Row]) -> str:
+    """The table for eyes."""
+    lines = [f"{'':<46} {'ours':>9} {'rival':>9} {'ratio':>7}   rival; bar; note"]
+    for row in rows:
+        ours, rival = ("-" if x is None else f"{x:.3g} {row.unit}" for x in (row.ours, row.rival))
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
+        lines.append(f"{row.what:<46} {ours:>9} {rival:>9} {ratio:>7}   {row.rival_is}; {row.bar}; {row.note}")
+    return "\n".join(lines)
+
+
+async def main() -> None:
+    """Run every row in turn; two at once would falsify both."""
+    repetitions = int(os.environ.get("BENCH_REPETITIONS", "7"))
+    rows = []
+    async with Double("2.2", push_delay=0.5) as double:
+        double.naming.register_grpc("shop", POD, APP_PORT, connection="bench")
+        rows.append(await start(double, repetitions))
+        rows.append(await memory(double))
+        async with pod(double.address):
+            rows.append(await first_request(double, repetitions))
+            rows.append(await noticed(double, repetitions))
+    rows.append(await whole_drain())
+    print(show(rows))  # noqa: T201  its purpose
+    RESULTS.mkdir(exist_ok=True)
+    told = {"machine": machine(), "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
+    (RESULTS / "bench.json").write_text(json.dumps(told, indent=2) + "\n")
+
+
+asyncio.run(main())
