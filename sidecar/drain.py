@@ -376,6 +376,8 @@ class Drain:
                 return self._with(signal_error=error)
             case Roster():
                 return self._rostered(now)
+            case AwaitExit(life):  # not ours to watch: its listener tells, as where no process is visible
+                return self._with(life=replace(life, pid=None, started=None))
             case _:
                 return self
 
@@ -529,7 +531,7 @@ class Drain:
             back: tuple[Removal, ...] = ()
         else:
             adopt = new_life and self.rules.residue is Residue.BORN
-            back = tuple(r.bring_back(now, adopt=adopt) for r in removals if r.residue or adopt)
+            back = tuple(r.bring_back(now, adopt=adopt) for r in removals if r.touched(now) or adopt)
         return replace(
             self,
             state=State.RESTORING,
@@ -588,7 +590,7 @@ class Drain:
             return self._with(dealt_at=now)
         if lease.proved != (lease.proved_at is not None):
             return self._with(proved_at=now if lease.proved else None)
-        gone = lease.closed_at is not None and now - lease.closed_at >= VANISHED_FOR
+        gone = lease.closed_at is not None and now >= lease.closed_at + VANISHED_FOR
         invisible = lease.life is None or lease.life.pid is None
         if lease.exited_at is None and gone and invisible:
             return self._with(exited_at=now)
@@ -608,7 +610,9 @@ class Drain:
         if why is None:
             return self
         final = self.settle.verdict(clock if clock is not None else now, now, now) if verdict is None else verdict
-        released = self._with(released_at=now, why=why, verdict=final, proved_at_release=lease.proved)
+        released = self._with(
+            released_at=now, why=why, verdict=final, proved_at_release=lease.proved, settled_from=clock
+        )
         return replace(released, state=State.RELEASED)
 
     def _why(self, lease: Lease, verdict: Verdict | None, now: float) -> Why | None:
@@ -676,7 +680,7 @@ class Drain:
         for instance in known.keys() & back.keys():
             record = back[instance]
             known[instance] = replace(known[instance], record=record, at=now) if record else known[instance]
-        return replace(self, state=State.ARMED, restore_until=None, restoring=(), survey_at=now, known=known)
+        return replace(self, state=State.ARMED, restore_until=None, survey_at=now, known=known)
 
     def _end(self, now: float) -> "Drain":
         ended = self._with(final_at=now) if self.lease is not None and self.lease.final_at is None else self

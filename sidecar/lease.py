@@ -86,7 +86,7 @@ class Life:
 
     sockets: frozenset[int]  # inodes of its listening sockets
     pid: int | None = None
-    started: float | None = None  # of the process: a pid alone may be reused
+    started: float | None = None  # of the process, seconds since the boot: a pid alone may be reused
 
     def same(self, other: "Life | None") -> bool:
         """Whether both are the same run."""
@@ -136,6 +136,7 @@ class Lease:
     forced: Outcome | None = None  # aborted or expired
     final_at: float | None = None
     proved_at_release: bool = False
+    settled_from: float | None = None  # SETTLE's clock, as it stood at the release
 
     @property
     def deadline(self) -> float:
@@ -149,8 +150,9 @@ class Lease:
 
     @property
     def grace_end(self) -> float:
-        """When the kubelet would kill."""
-        return self.started + self.plan.grace_period
+        """When the kubelet would kill: counted from the first sign of a stop; a manual drain is none."""
+        stops = [t for t in (self.hook_at, self.sigterm_at) if t is not None]
+        return min(stops, default=self.started) + self.plan.grace_period
 
     @property
     def counted(self) -> tuple[Removal, ...]:

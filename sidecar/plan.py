@@ -5,6 +5,7 @@ nothing else in the project adds up seconds of its own. The numbers and the form
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 
 MARGIN = 3.0  # between the hook's deadline and the app's SIGTERM allowance: kubelet rounding and a loaded node
@@ -29,6 +30,7 @@ class Plan:
     settle: float  # what SETTLE gets at least, if it needs it
     cap: float  # what SETTLE takes at most
     shortfall: float  # seconds missing for the shortest drain that makes sense; 0 when it fits
+    app_stop_wanted: float  # what the app gets once there is time for a drain
 
     @property
     def fits(self) -> bool:
@@ -45,7 +47,8 @@ class Plan:
         """The grace period that would cover a 35 s cache; None when CONSUMER_CACHE, not time, is what limits."""
         if self.cap < COVERS_SPRING_CACHE:
             return None
-        return PROOF_LEAST + COVERS_SPRING_CACHE + self.app_stop + MARGIN
+        needed = PROOF_LEAST + COVERS_SPRING_CACHE + self.app_stop_wanted + MARGIN
+        return float(ceil(needed))  # Kubernetes takes whole seconds
 
     def as_json(self) -> dict[str, object]:
         """The plan as `plan --json`, the report and `/status` show it."""
@@ -67,7 +70,8 @@ class Plan:
 def fit(grace_period: float, app_stop: float | None, consumer_cache: float) -> Plan:
     """Divide the grace period. An app_stop of None is assumed, and gives way when there is no time for a drain."""
     cap = consumer_cache + SETTLE_SLACK
-    stop = ASSUMED_APP_STOP if app_stop is None else app_stop
+    wanted = ASSUMED_APP_STOP if app_stop is None else app_stop
+    stop = wanted
     budget = grace_period - stop - MARGIN
     shortfall = max(0.0, SHORTEST_BUDGET - budget)
     if shortfall:
@@ -79,4 +83,4 @@ def fit(grace_period: float, app_stop: float | None, consumer_cache: float) -> P
     else:
         proof = min(PROOF_MOST, max(PROOF_LEAST, budget - cap))
         settle = max(0.0, min(cap, budget - proof))
-    return Plan(grace_period, stop, consumer_cache, budget, proof, settle, cap, shortfall)
+    return Plan(grace_period, stop, consumer_cache, budget, proof, settle, cap, shortfall, wanted)

@@ -30,6 +30,7 @@ ELECTION = 20.0  # a leader election answers 500 for up to 17 s
 PAUSE_LEAST, PAUSE_MOST = 0.25, 2.0  # between two tries of a write
 PAUSE_REJECTED = 5.0  # a refusal changes only when somebody changes something
 SWEEP_WITHIN = 45.0  # Nacos' expiry mark lives 60 s; a later write would never expire
+TOO_LATE = "left to expire: seen last too long ago to be touched safely"
 BACK_PERIOD = 0.5
 BACK_CONFIRM = 0.7  # an enabling write is visible after 0.55-0.65 s
 BACK_WITHIN = 75.0  # 60 s of sticky record plus a slow start; after that the idle survey keeps the duty
@@ -245,9 +246,10 @@ class Removal:
     acked_at: float | None = None
     clean_at: float | None = None
     proved_at: float | None = None
-    returns: int = 0  # how often it was listed again after it had been clean
+    returns: int = 0  # how often it was listed again after it had been proved gone
     adopt: bool = False  # BACK also enables a disabled record without our mark
     until: float = 0.0  # of BACK
+    doubt_until: float | None = None  # a disabling write was cut off: it may still land until then
     enabled_at: float | None = None  # when an enabling write of BACK was acknowledged
     ending: str | None = None  # how CLEAN or BACK ended
 
@@ -264,17 +266,19 @@ class Removal:
         return self.proved_at is not None
 
     @property
-    def disabled_by_us(self) -> bool:
-        """Whether the record, as last seen, is out because of us (also of an earlier sidecar of this address)."""
-        known = self.record is not None and not self.record.enabled
-        return known and not self.spared and (bool(self.record and self.record.mark) or self.acked_at is not None)
-
-    @property
     def residue(self) -> bool:
         """Whether our `enabled=false` is, as far as we know, still in a record of Nacos."""
         return self.acked_at is not None or (
             self.record is not None and bool(self.record.mark) and not self.record.enabled
         )
+
+    def touched(self, now: float) -> bool:
+        """Whether a disabling write of ours may be in force: an answer that never came is no proof of the opposite."""
+        return self.residue or (not self.spared and (self.writes > 0 or self._in_doubt(now) is not None))
+
+    def _in_doubt(self, now: float) -> float | None:
+        under_way = self.goal is Goal.OUT and self.write_at is not None and self.write_at <= now
+        return now + WRITE_TIMEOUT if under_way else self.doubt_until
 
     @property
     def reading(self) -> bool:
@@ -283,8 +287,9 @@ class Removal:
 
     @property
     def dealt(self) -> bool:
-        """Whether its write was answered, or there is nothing to write."""
-        idle = self.decided and self.write_at is None and not any(node.present for node in self.nodes)
+        """Whether its write was answered, or there is nothing to write: a node says so, and none says otherwise."""
+        views = {node.present for node in self.nodes}
+        idle = self.decided and self.write_at is None and False in views and True not in views
         return self.acked_at is not None or self.spared or idle
 
     @property
@@ -339,7 +344,15 @@ class Removal:
 
     def clean_up(self, now: float, *, sweep: bool = True) -> "Removal":
         """The drained app has exited: see whether the record it left can be made harmless. The reading goes on."""
-        idle = replace(self, goal=Goal.CLEAN, write_at=None, look_at=None, failures=0, ending=None)
+        idle = replace(
+            self,
+            goal=Goal.CLEAN,
+            write_at=None,
+            look_at=None,
+            failures=0,
+            doubt_until=self._in_doubt(now),
+            ending=None,
+        )
         if not self.residue:
             return replace(idle, ending="nothing to clean")
         if not sweep:
@@ -358,6 +371,7 @@ class Removal:
             look_timeout=READ_TIMEOUT,
             failures=0,
             adopt=adopt,
+            doubt_until=self._in_doubt(now),
             until=now + BACK_WITHIN,
             ending=None,
         )
@@ -434,7 +448,8 @@ class Removal:
     def _read(self, effect: Read, record: Record | None, now: float) -> "Removal":
         node = next(n for n in self.nodes if n.name == effect.node)
         listed = record is not None
-        was_clean = node.streak > 0
+        # behind one address may stand a node that is ahead and one that is behind: a short run is no evidence
+        was_clean = node.streak >= (self.rounds if self.one_address else 1)
         known = self
         if record is not None:
             known = replace(
@@ -445,6 +460,7 @@ class Removal:
                 spared=False,
                 clean_at=None,
                 proved_at=None,
+                returns=self.returns + self.proved,
             )
         period = WATCH_PERIOD if known.proved else READ_PERIOD
         answered = replace(
@@ -467,18 +483,17 @@ class Removal:
                 after,
                 nodes=tuple(replace(n, due=min(n.due, now + READ_PERIOD)) for n in after.nodes),
             )
-        return after._relisted(node.due, now, fell_back=was_clean)
+        return after._relisted(node.due, now, was_clean=was_clean, was_out=was_clean and self.clean_at is not None)
 
-    def _relisted(self, read_at: float, now: float, *, fell_back: bool) -> "Removal":
-        """Decide whether being listed calls for another write."""
-        again = replace(self, returns=self.returns + fell_back)
-        if again.write_at is not None or not again.decided or again.goal is not Goal.OUT:
-            return again
-        if again.acked_at is None or fell_back:
-            return again._schedule(now)
-        if read_at >= again.acked_at + PATIENCE:
-            return again._next_road()._schedule(now)
-        return again
+    def _relisted(self, read_at: float, now: float, *, was_clean: bool, was_out: bool) -> "Removal":
+        """Decide whether being listed calls for another write: at once where it was out, else with some patience."""
+        if self.write_at is not None or not self.decided or self.goal is not Goal.OUT:
+            return self
+        if self.acked_at is None or was_out:
+            return self._schedule(now)
+        if read_at >= self.acked_at + PATIENCE:
+            return (self if was_clean else self._next_road())._schedule(now)
+        return self
 
     def _judge(self, now: float) -> "Removal":
         """See whether the readings make a proof."""
@@ -536,21 +551,29 @@ class Removal:
             return replace(self, ending="a persistent instance stays disabled, marked as ours")
         if record is not None:
             return replace(self, look_at=now + READ_PERIOD)  # not yet gone: the connection closes, or beats run out
-        if self.record_at is None or now - self.record_at > SWEEP_WITHIN:
-            return replace(self, ending="left to expire: seen last too long ago to be touched safely")
+        if self._too_late(now):
+            return replace(self, ending=TOO_LATE)
         return replace(self._schedule(now), look_at=None)
+
+    def _too_late(self, now: float) -> bool:
+        """Whether a write might meet a record whose expiry mark is gone, and make it stay for good."""
+        return self.record_at is None or now > self.record_at + SWEEP_WITHIN
 
     def _back_or_not(self, record: Record | None, now: float) -> "Removal":
         if record is None:
             return replace(self, look_at=now + BACK_PERIOD)
+        if record.enabled and self.doubt_until is not None and now < self.doubt_until:
+            return replace(self, look_at=now + BACK_PERIOD)
         if record.enabled:
             return replace(self, look_at=None, ending="online")
-        if not (record.mark or self.acked_at is not None or self.adopt):
+        if not (record.mark or self.acked_at is not None or self.doubt_until is not None or self.adopt):
             return replace(self, look_at=None, ending="disabled by somebody else, left alone")
         return replace(self._schedule(now), look_at=None)
 
     def _unseen(self, event: Failed, now: float) -> "Removal":
         error = replace(self, error=event.error, look_timeout=READ_TIMEOUT)
+        if self.goal is Goal.CLEAN and self._too_late(now):
+            return replace(error, ending=TOO_LATE)
         if self.goal is not Goal.OUT:
             return replace(error, look_at=now + BACK_PERIOD)
         later = replace(error, look_at=now + LOOK_PERIOD)
@@ -583,7 +606,7 @@ class Removal:
             failures=self.failures + 1,
             failing_since=since,
         )
-        pause = min(PAUSE_MOST, PAUSE_LEAST * 2**self.failures)
+        pause = min(PAUSE_MOST, PAUSE_LEAST * 2 ** min(self.failures, 3))  # a long outage makes the power too big
         if not event.again:
             failed, pause = failed._next_road(), PAUSE_REJECTED
         elif now - since >= ELECTION:

@@ -17,6 +17,14 @@ from .settle import Clause, Settle
 MOST_ROWS = 10  # keeps the hook's answer under the 10 KiB at which a kubelet stops reading
 
 
+BARS = {
+    Clause.BLIND: "callers cannot be observed (blind)",
+    Clause.YOUNG: "this sidecar has not watched for long enough to know its callers",
+    Clause.RHYTHM: "a caller whose rhythm is not known",
+    Clause.IN_FLIGHT: "a request is still being answered",
+}
+
+
 class Phase(StrEnum):
     """The stages of a drain, in the order in which a person sees them."""
 
@@ -147,7 +155,7 @@ def _doubts(removals: Sequence[Removal]) -> str:
 
 
 def _settle(lease: Lease, released: float) -> PhaseReport:
-    clock = lease.clock(released)
+    clock = lease.settled_from
     seconds = 0.0 if clock is None else max(0.0, released - clock)
     if lease.why in {Why.VANISHED, Why.HUNG, Why.UNHEALTHY, Why.ASKED}:
         return PhaseReport(Phase.SETTLE, Ending.SKIPPED, seconds, str(lease.why))
@@ -159,7 +167,9 @@ def _settle(lease: Lease, released: float) -> PhaseReport:
         return PhaseReport(
             Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}; calling: {', '.join(verdict.callers[:3])}"
         )
-    return PhaseReport(Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}: callers cannot be observed (blind)")
+    barred = verdict.barred if verdict is not None else None
+    reason = f": {BARS.get(barred, str(barred))}" if barred is not None else ""
+    return PhaseReport(Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}{reason}")
 
 
 def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:
@@ -189,6 +199,7 @@ def report(
 
     worst = sorted(lease.counted, key=lambda r: (r.proved, r.seen))
     callers = lease.verdict.callers if lease.verdict else ()
+    notes = list(_notes(lease))
     answer: dict[str, object] = {
         "schema": 1,
         "id": lease.id,
@@ -205,11 +216,12 @@ def report(
         "instances": [_instance(r, at) for r in worst[:MOST_ROWS]],
         "callers": [_caller(peer, settle, now) for peer in callers[:MOST_ROWS]],
         "traffic_source": settle.source,
-        "notes": list(_notes(lease))[:MOST_ROWS],
+        "notes": notes[:MOST_ROWS],
     }
     omitted = {
         "instances": len(worst) - MOST_ROWS,
         "callers": len(callers) - MOST_ROWS,
+        "notes": len(notes) - MOST_ROWS,
     }
     answer["omitted"] = {name: n for name, n in omitted.items() if n > 0}
     return answer
@@ -236,12 +248,12 @@ def _instance(r: Removal, at: Callable[[float | None], str | None]) -> dict[str,
 
 
 def _caller(peer: str, settle: Settle, now: float) -> dict[str, object]:
-    seen = settle.peers[peer]
+    seen = settle.peers.get(peer)  # the verdict may be older than the memory
     return {
         "peer": peer,
-        "connections": seen.connections,
-        "last_seen_s": round(now - seen.last, 3),
-        "rhythm_s": round(seen.longest_gap, 3),
+        "connections": seen.connections if seen else 0,
+        "last_seen_s": round(now - seen.last, 3) if seen else None,
+        "rhythm_s": round(seen.longest_gap, 3) if seen and seen.owed is not None else None,
     }
 
 
@@ -249,7 +261,7 @@ def _notes(lease: Lease) -> Iterator[str]:
     """What a person should know besides; each with the next step where there is one."""
     if not lease.plan.fits:
         yield (
-            f"the budget of {lease.plan.budget:g} s is too short for a drain; "
+            f"the grace period is {lease.plan.shortfall:g} s too short for a drain; "
             "raise terminationGracePeriodSeconds and NACOS_DRAIN_GRACE_PERIOD"
         )
     for r in lease.removals:

@@ -81,6 +81,7 @@ class Verdict:
     done: bool
     clause: Clause
     callers: tuple[str, ...] = ()
+    barred: Clause | None = None  # at the cap: what made it the only honest end
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ class Settle:
 
     def _met(self, peer: Peer, call: Call) -> Peer:
         here = replace(peer, connections=call.connections, in_flight=call.in_flight)
+        if call.last is None and call.in_flight and not peer.recent:
+            return replace(here, recent=(self.since,))  # under way since before we watched
         if call.last is None or (peer.recent and call.last <= peer.last):
             return here
         gap = call.last - (peer.last if peer.recent else self.since)
@@ -137,9 +140,9 @@ class Settle:
     def verdict(self, started: float, cap: float, now: float) -> Verdict:
         """Judge. `started` is SETTLE's clock, `cap` the moment at which it ends whatever is seen."""
         callers = self._holding(now)
-        if now >= cap:
-            return Verdict(done=True, clause=Clause.CAP, callers=callers)
         clause = self._bar(now)
+        if now >= cap:
+            return Verdict(done=True, clause=Clause.CAP, callers=callers, barred=clause)
         if clause is not None:
             return Verdict(done=False, clause=clause, callers=callers)
         if callers or now < started + self.rule.floor:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from sim import SHOP, Node, SimApp, SimNacos, World, rules
@@ -304,6 +305,19 @@ async def test_resume_brings_the_instance_back_and_rearms() -> None:
         assert w.nacos.records[SHOP].weight == 3.0
         assert w.runner.drain.state is State.ARMED
         assert await hook(w) == 7 + AGAIN + 40  # ready for the next one
+
+
+async def test_resume_in_the_middle_of_the_write_still_brings_the_instance_back() -> None:
+    """A write that was cut off may land all the same; the mark must not stay on a live app."""
+    async with world() as w:
+        w.runner.trigger(Trigger.HOOK)
+        await w.at(0.015)
+        assert w.runner.resume() is None
+        w.nacos.records[SHOP] = replace(w.nacos.records[SHOP], enabled=False, mark="late/pod-1")
+        await w.at(10)
+        assert w.nacos.records[SHOP].enabled is True
+        assert w.nacos.records[SHOP].mark == ""
+        assert w.runner.drain.state is State.ARMED
 
 
 async def test_a_false_alarm_gives_the_instance_back_when_the_lease_expires() -> None:
