@@ -231,7 +231,7 @@ def timetable(plan: Plan) -> str:
         (
             min(plan.proof, released),
             "SETTLE",
-            f"until callers stop: {plan.settle:g} s at least, {plan.cap:g} s at most",
+            f"until callers have stopped, {_settling(plan)}",
         ),
         (released, "RELEASE", "the hook is answered at the latest; the app gets SIGTERM"),
         (released, "AWAIT_EXIT", f"the app has {plan.app_stop:g} s, and 3 s to spare"),
@@ -244,6 +244,12 @@ def timetable(plan: Plan) -> str:
     )
     lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'NO. ' + _cover(plan)}")
     return "\n".join(lines)
+
+
+def _settling(plan: Plan) -> str:
+    if plan.settle >= plan.cap:
+        return f"at most {plan.cap:g} s"
+    return f"at most {plan.settle:g} s and what the proof leaves over (it wants {plan.cap:g} s)"
 
 
 def _cover(plan: Plan) -> str:
