@@ -6,9 +6,13 @@ body, and one repeat at once when a kept connection turns out to be dead - the s
 says nothing about the request.
 """
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -17,6 +21,9 @@ from .ports import Unavailable
 
 MOST_BYTES = 16 * 1024 * 1024  # a list of 20,000 instances
 MOST_AT_ONCE = 16  # requests in flight per node
+
+BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+UNTRUSTED = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Http:
     def __init__(self) -> None:
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Created on first use: a session wants a running loop."""
@@ -61,27 +69,25 @@ class Http:
 
         `fresh` opens a new connection, so that a balancer may choose another server.
         """
-        session = self._session(fresh=fresh)
+        parts = {"params": params, "headers": headers, "data": form}
         trace = SimpleNamespace(reused=False)
-        for last in (False, True):
+        async with self._slots[urlsplit(url).netloc]:
             try:
-                async with session.request(
-                    method,
-                    url,
-                    params=params,
-                    headers=headers,
-                    data=form,
-                    allow_redirects=False,
-                    trace_request_ctx=trace,
-                ) as response:
-                    return Answer(response.status, await _bounded(response))
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
-                refused = isinstance(error, aiohttp.ClientConnectorError)
-                if last or refused or not trace.reused:
-                    raise Unavailable(_told(error), refused=refused) from error
+                return await self._send(method, url, trace, fresh=fresh, **parts)
             except (aiohttp.ClientError, ValueError) as error:
-                raise Unavailable(_told(error)) from error
-        raise AssertionError  # the loop returns or raises
+                if not (isinstance(error, BROKEN) and trace.reused):
+                    raise _unavailable(error) from error
+            try:
+                return await self._send(method, url, trace, fresh=True, **parts)
+            except (aiohttp.ClientError, ValueError) as error:
+                raise _unavailable(error) from error
+
+    async def _send(self, method: str, url: str, trace: SimpleNamespace, *, fresh: bool, **more: Any) -> Answer:
+        request = self._session(fresh=fresh).request(
+            method, url, allow_redirects=False, trace_request_ctx=trace, **more
+        )
+        async with request as response:
+            return Answer(response.status, await _bounded(response))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -91,9 +97,10 @@ class Http:
 
 
 def _session(*, force_close: bool) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=MOST_AT_ONCE, force_close=force_close)
+    connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
+    trace.on_connection_create_start.append(_note_new)
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None),
@@ -106,6 +113,10 @@ async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: ob
     context.trace_request_ctx.reused = True
 
 
+async def _note_new(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = False  # aiohttp has repeated a GET or PUT by itself
+
+
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(65536):
@@ -116,14 +127,19 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
+def _unavailable(error: Exception) -> Unavailable:
+    nobody = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, UNTRUSTED)
+    return Unavailable(_told(error), refused=nobody)
+
+
 def _told(error: Exception) -> str:
     """A message that names what happened but never the URL, which may carry a user's secrets."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+    if isinstance(error, UNTRUSTED):
         return "TLS failed: is the certificate of this server trusted here?"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"the name {error.host} cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect ({error.os_error.strerror or 'no reason given'})"
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | aiohttp.ClientPayloadError):
+    if isinstance(error, BROKEN):
         return "the connection broke before the answer was complete"
     return f"no valid HTTP answer ({type(error).__name__})"

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import aiohttp
 from rig.build import RigUnavailableError
-from rig.openapi import OpenApi
+from rig.openapi import OpenApi, Server
 from rig.records import Instance, Push, hosts
 from rig.servers import NacosServer
 
@@ -181,7 +181,7 @@ class Subscriber(GrpcClient):
 class BeatApp(OpenApi):
     """An app of the HTTP age: ephemeral, held by a beat every few seconds."""
 
-    def __init__(self, server: NacosServer, instance: Instance, interval: float = 5.0) -> None:
+    def __init__(self, server: Server, instance: Instance, interval: float = 5.0) -> None:
         super().__init__(server)
         self.instance = instance
         self.beats = 0
@@ -253,7 +253,7 @@ class PersistentApp(OpenApi):
     With port 0 it takes a free one; `instance` then has it.
     """
 
-    def __init__(self, server: NacosServer, instance: Instance) -> None:
+    def __init__(self, server: Server, instance: Instance) -> None:
         super().__init__(server)
         self.instance = instance
         self._listener: asyncio.Server

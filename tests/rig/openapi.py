@@ -3,17 +3,32 @@
 import asyncio
 import json
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 from rig.records import Host, Instance, hosts
-from rig.servers import NacosServer
+
+
+class Server(Protocol):
+    """What these clients need to know of a server: a real one, or a double."""
+
+    @property
+    def base(self) -> str:
+        """The URL that API paths are appended to."""
+
+    @property
+    def major(self) -> int:
+        """Which generation of the API it speaks."""
+
+    @property
+    def token(self) -> str | None:
+        """The admin's, where one is needed."""
 
 
 class OpenApi:
     """One HTTP session on one server, with the admin's token where there is one."""
 
-    def __init__(self, server: NacosServer) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._session: aiohttp.ClientSession
 

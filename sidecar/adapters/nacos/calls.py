@@ -1,0 +1,71 @@
+"""What is asked, in a dialect's words. Always with the exact key: what a write omits is reset to a default."""
+
+import json
+from dataclasses import dataclass, field
+
+from sidecar.ports import NotThere
+from sidecar.removal import Instance, Service
+
+from .answers import MARK
+from .dialects import Dialect
+
+
+ALL_ON_ONE_PAGE = {"pageNo": "1", "pageSize": "100000"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request below a node's context path."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+
+
+def read(dialect: Dialect, service: Service) -> Call:
+    """The consumers' view, unhealthy instances included: those are called too."""
+    cluster = {dialect.cluster_key: service.cluster}
+    return Call("GET", dialect.read, {**_service(service), **cluster, "healthyOnly": "false"})
+
+
+def look(dialect: Dialect, service: Service) -> Call:
+    """The unfiltered view."""
+    page = {} if dialect.envelope else ALL_ON_ONE_PAGE
+    return Call("GET", dialect.look, {**_service(service), "clusterName": service.cluster, **page})
+
+
+def edit(dialect: Dialect, instance: Instance, *, weight: float, enabled: bool, mark: str) -> Call:
+    """Switch a present instance on or off, and say in its record that it was us."""
+    marked = {"metadata": json.dumps({MARK: mark}, separators=(",", ":"))} if dialect.marks else {}
+    return Call(*dialect.write, {**_state(instance, weight=weight, enabled=enabled), **marked})
+
+
+def sweep(dialect: Dialect, instance: Instance, *, weight: float) -> Call:
+    """Enable the record of an absent instance. It takes the metadata along, and so our mark."""
+    if dialect.sweep is None:
+        raise NotThere
+    return Call(*dialect.sweep, _state(instance, weight=weight, enabled=True))
+
+
+def members(dialect: Dialect) -> Call:
+    """The cluster as a node sees it."""
+    return Call("GET", dialect.members)
+
+
+def _service(service: Service) -> dict[str, str]:
+    return {
+        "serviceName": service.name,
+        "groupName": service.group,
+        "namespaceId": service.namespace or "public",
+    }
+
+
+def _state(instance: Instance, *, weight: float, enabled: bool) -> dict[str, str]:
+    return {
+        **_service(instance.service),
+        "clusterName": instance.service.cluster,
+        "ip": instance.ip,
+        "port": str(instance.port),
+        "weight": repr(weight),
+        "enabled": str(enabled).lower(),
+    }

@@ -1,0 +1,77 @@
+"""The servers of one registry: the configured ones, and those that they name as members."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from .answers import Member
+from .dialects import Dialect
+
+
+@dataclass
+class Node:
+    """One server, as far as it is known."""
+
+    name: str
+    url: str
+    configured: bool
+    dialect: Dialect | None = None
+    answered: bool = False  # to this process, ever
+    well: bool = True  # its last exchange brought an answer
+
+    @property
+    def context_path(self) -> str:
+        """For messages: the most frequent thing that is wrong about an address."""
+        return urlsplit(self.url).path or "/"
+
+
+def name_of(url: str) -> str:
+    """The name under which logs and reports speak of a node: host and port, as member lists have it."""
+    return urlsplit(url).netloc.rpartition("@")[2].lower()
+
+
+class Nodes:
+    """Who may be asked, and who must be clean."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self._all = {name_of(url): Node(name_of(url), url.rstrip("/"), configured=True) for url in urls}
+        self._left: dict[str, Node] = {}
+        self._members = 0
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter((*self._all.values(),))
+
+    def __getitem__(self, name: str) -> Node:
+        """By name; a call that was under way when its node left the member list still finds it."""
+        return self._all.get(name) or self._left[name]
+
+    @property
+    def by_health(self) -> list[Node]:
+        """For what any node can tell: first those whose last exchange went well."""
+        return sorted(self, key=lambda node: not node.well)
+
+    @property
+    def required(self) -> tuple[tuple[str, bool], ...]:
+        """Name and whether it is required."""
+        return tuple((node.name, node.configured or node.answered) for node in self)
+
+    @property
+    def one_address(self) -> bool:
+        """One configured address, and nothing proves that a single node stands behind it."""
+        configured = sum(node.configured for node in self)
+        others = any(node.answered and not node.configured for node in self)
+        return configured == 1 and self._members != 1 and not others
+
+    def discovered(self, members: Iterable[Member]) -> None:
+        """Add members not known yet, and drop discovered ones that have left: pods come back under other addresses."""
+        names = [member.address for member in members]
+        self._members = len(names)
+        for node in self:
+            if not node.configured and node.name not in names:
+                self._left[node.name] = self._all.pop(node.name)
+        first = next(iter(self))
+        parts = urlsplit(first.url)
+        for name in names if len(names) > 1 else ():
+            if name not in self._all:
+                node = Node(name, f"{parts.scheme}://{name}{parts.path}", configured=False)
+                self._all[name] = self._left.pop(name, node)

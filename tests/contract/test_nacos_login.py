@@ -1,0 +1,215 @@
+"""Logging in, being refused, and keeping quiet about it. On the double: the published 2.2.4 has no auth module."""
+
+import asyncio
+import json
+import re
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from urllib.parse import quote, quote_plus
+
+import pytest
+from aiohttp import web
+from contract.shop import ALL, APP, IP, LISTS, MODERN, PASSWORD, SHOP, USER, client, pair, requests, shop
+
+from sidecar.adapters.nacos import Nacos, name_of
+from sidecar.demo.double import Access, Dialect, Double
+from sidecar.http import Http
+from sidecar.ports import NotThere, Rejected, Unavailable
+from sidecar.removal import Record
+
+
+VARIABLES = "NACOS_DRAIN_NACOS_USERNAME and NACOS_DRAIN_NACOS_PASSWORD"
+
+
+# -- who we are
+
+
+@pytest.mark.parametrize(("dialect", "auth"), [("2.2", "all"), ("3.1", "admin"), ("3.1", "all"), ("1.4", "all")])
+async def test_a_login_comes_before_the_first_call_and_is_kept(dialect: Dialect, auth: str) -> None:
+    access = Access({USER: PASSWORD})
+    async with Double(dialect, access=access, auth=auth) as double, client(double.url) as nacos:  # type: ignore[arg-type]  # one of Auth
+        for call in LISTS:
+            assert await call(nacos) == ()
+        with pytest.raises(NotThere):
+            await nacos.disable()
+        assert access.logins == 1
+        assert all(entry.status != HTTPStatus.FORBIDDEN for entry in double.log)
+
+
+async def test_logins_of_calls_at_once_are_one() -> None:
+    async with shop(auth="all") as double, client(double.url) as nacos:
+        assert await asyncio.gather(*(nacos.read() for _ in range(8))) == [(Record(APP),)] * 8
+        assert double.access.logins == 1
+
+
+@pytest.mark.parametrize("dialect", MODERN)
+@pytest.mark.parametrize("lose", ["expire", "revoke"])
+async def test_a_lost_token_costs_one_login_and_one_repeat(dialect: Dialect, lose: str) -> None:
+    async with pair(dialect, auth="all") as (double, nacos):
+        before = double.access.logins
+        getattr(double.access, lose)()
+        assert await asyncio.gather(*(nacos.look() for _ in range(4))) == [(Record(APP),)] * 4
+        assert double.access.logins == before + 1
+
+
+async def test_a_user_who_may_not_write_is_no_reason_to_log_in_again_and_again() -> None:
+    """403 is the same for both, and a fleet of sidecars that all log in is a load."""
+    async with pair() as (double, nacos):
+        double.access.readers.add(USER)
+        before = double.access.logins
+        for _ in range(5):
+            with pytest.raises(Rejected, match="403 after a login: Code: 403, Message: authorization failed!"):
+                await nacos.disable()
+        assert double.access.logins <= before + 1
+        assert len(await nacos.look()) == 1
+
+
+@pytest.mark.parametrize(("dialect", "status"), [("2.2", 403), ("3.1", 500)])
+async def test_a_wrong_password_is_tried_once_in_a_while(dialect: Dialect, status: int) -> None:
+    async with shop(dialect, auth="all") as double, client(double.url, password="wrong") as nacos:
+        for call in ALL:
+            with pytest.raises(Rejected, match=f"refuses the login .it answers {status}.: check {VARIABLES}"):
+                await call(nacos)
+        assert requests(double, "/auth/") == 1
+        assert nacos.result == "rejected"
+
+
+@pytest.mark.parametrize("dialect", MODERN)
+async def test_without_credentials_a_403_names_what_to_set(dialect: Dialect) -> None:
+    async with shop(dialect, auth="all") as double, client(double.url, user=None) as nacos:
+        for call in ALL:
+            with pytest.raises(Rejected, match=f"403 without credentials: set {VARIABLES}"):
+                await call(nacos)
+
+
+async def test_a_login_that_is_in_trouble_is_worth_another_try() -> None:
+    async with shop(auth="all") as double, client(double.url) as nacos:
+        double.faults.set("unavailable", "logins")
+        with pytest.raises(Unavailable, match="answers 503 to the login"):
+            await nacos.read()
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>welcome</html>", "{}", "[]", '{"accessToken":"a"}', '{"accessToken":"a\\nb","tokenTtl":1}']
+)
+async def test_a_login_without_a_usable_token_is_none(body: str) -> None:
+    async with shop(auth="all") as double, client(double.url) as nacos:
+        double.faults.set("status", "logins", status=200, body=body)
+        with pytest.raises(Unavailable, match=r"the login at .* failed"):
+            await nacos.read()
+
+
+async def test_a_server_without_a_login_is_read_all_the_same() -> None:
+    """Credentials that are set everywhere, and the published 2.2.4 without its auth module."""
+    async with pair("2.2", console=False) as (double, nacos):
+        await nacos.disable()
+        assert requests(double, "/auth/") == 1
+
+
+async def test_a_password_file_that_cannot_be_read_is_told_and_read_again() -> None:
+    """Secrets are mounted late, and rotated."""
+    secrets: list[tuple[str, str]] = []
+
+    def read() -> tuple[str, str]:
+        if not secrets:
+            raise Unavailable("cannot read /run/secrets/nacos: No such file or directory")
+        return secrets[0]
+
+    async with shop(auth="all") as double:
+        http = Http()
+        nacos = Nacos(http, [double.url], credentials=read)
+        node = name_of(double.url)
+        with pytest.raises(Unavailable, match="cannot read /run/secrets/nacos"):
+            await nacos.read(node, SHOP, [IP], fresh=False)
+        secrets.append((USER, PASSWORD))
+        again = Nacos(http, [double.url], credentials=read)
+        assert len(await again.read(node, SHOP, [IP], fresh=False)) == 1
+        await http.close()
+
+
+# -- nothing of it in anything that is said
+
+
+def spelled(secret: str) -> set[str]:
+    """The forms in which a secret could be recognised."""
+    forms = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    return forms | {b64encode(secret.encode()).decode(), urlsafe_b64encode(secret.encode()).decode()}
+
+
+def from_base64(text: str) -> Iterator[str]:
+    """Whatever is base64 in there, also when its beginning is cut off."""
+    for run in re.findall(r"[A-Za-z0-9+/_-]{8,}", text):
+        for start in range(4):
+            piece = run[start : start + (len(run) - start) // 4 * 4]
+            yield urlsafe_b64decode(piece.replace("+", "-").replace("/", "_")).decode(errors="replace")
+
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "plain": lambda heard: f"upstream said no to: {heard}",
+    "json": lambda heard: json.dumps({"code": 500, "message": heard}),
+    "spring": lambda heard: json.dumps({"status": 500, "error": "Oops", "message": heard}),
+    "page": lambda heard: f"<html><body><pre>{heard}</pre></body></html>",
+    "quoted": lambda heard: "request was " + quote(heard),
+    "base64": lambda heard: "request was " + b64encode(heard.encode()).decode(),
+    "lower": lambda heard: "request was " + quote(heard).lower(),
+}
+
+
+@asynccontextmanager
+async def echo(status: int, form: str, *, login: bool) -> AsyncIterator[tuple[str, list[str]]]:
+    """What stands before a 3.x and answers everything, or all but the login, with what it was sent."""
+    tokens: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/core/state"):
+            return web.json_response({"code": 0, "data": {"version": "3.1.0"}})
+        sent = await request.text()
+        if request.path.endswith("/login") and login:
+            tokens.append(f"eyJhbGciOiJIUzI1NiJ9.{b64encode(str(len(tokens)).encode()).decode()}x.c2lnbmF0dXJl-_Zz9")
+            return web.json_response({"accessToken": tokens[-1], "tokenTtl": 18000})
+        heard = f"{sent} {request.headers.get('Authorization')} {request.method} {request.path_qs} {request.headers}"
+        heard += str(dict(await request.post()))  # some log what they understood
+        return web.Response(status=status, text=ECHOES[form](heard))
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/nacos", tokens
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("login", [True, False], ids=["logged-in", "not"])
+@pytest.mark.parametrize("form", ECHOES)
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 404, 500, 502])
+async def test_nothing_that_is_said_holds_our_credentials(status: int, form: str, *, login: bool) -> None:
+    """Some proxies answer with what they were sent."""
+    async with echo(status, form, login=login) as (url, tokens), client(url) as nacos:
+        said: list[str] = []
+        for _ in range(2):
+            await nacos.nacos.refresh()
+            for call in ALL:
+                with pytest.raises((Unavailable, Rejected)) as told:
+                    await call(nacos)
+                said.append(f"{told.value} {told.value!r}")
+        assert bool(tokens) is login
+        said += [" ".join(each) for each in nacos.counted]
+        said += [decoded for text in said for decoded in from_base64(text)]
+        for secret in (USER, PASSWORD, *tokens):
+            for each in spelled(secret):
+                assert not [text for text in said if each.lower() in text.lower()]
+
+
+async def test_what_is_quoted_is_quoted_for_a_person() -> None:
+    """Masking must not eat the message itself."""
+    async with pair() as (double, nacos):
+        body = f"upstream connect error\n  for {USER}, token ends with abc"
+        double.faults.set("status", "writes", status=502, body=body)
+        with pytest.raises(Unavailable, match=r"answers 502: upstream connect error for \*\*\*, token ends with abc$"):
+            await nacos.disable()
