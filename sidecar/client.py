@@ -19,6 +19,7 @@ POLL = 0.5
 WATCH = 1.0
 GOOD = frozenset({"drained", "nothing_registered"})
 OK, USAGE, UNPROVEN, UNREACHABLE = 0, 2, 3, 4
+NO_SIDECAR = "that is not a nacos-drain sidecar"
 
 Say = Callable[[str], None]
 
@@ -53,27 +54,35 @@ async def drain(sidecar: Sidecar, *, manual: bool, wait: bool, as_json: bool, sa
 
 
 def _concluded(answer: Answer, *, as_json: bool, say: Say) -> int:
-    try:
-        report: dict[str, Any] = json.loads(answer.body)
-    except ValueError:
-        say("that was not a nacos-drain sidecar: its answer is no JSON")
-        return UNREACHABLE
-    if answer.status == HTTPStatus.UNAUTHORIZED:
-        say(f"{report.get('error')}; set NACOS_DRAIN_TOKEN to the sidecar's")
+    report = _object(answer)
+    if answer.status == HTTPStatus.UNAUTHORIZED and "error" in report:
+        say(f"{report['error']}; set NACOS_DRAIN_TOKEN to the sidecar's")
         return USAGE
     if answer.status == HTTPStatus.ACCEPTED:
         say(json.dumps(report) if as_json else f"drain {report.get('id')} is under way")
         return OK
+    if answer.status != HTTPStatus.OK or "outcome" not in report:
+        say(f"{NO_SIDECAR} (it answers {answer.status})")
+        return UNREACHABLE
     say(json.dumps(report) if as_json else told(report))
     return OK if report.get("outcome") in GOOD else UNPROVEN
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    """The answer's JSON object; an empty one where there is none."""
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 async def _progress(sidecar: Sidecar, http: Http, progress: Say) -> None:
     """Say each phase as it ends; what cannot be asked is not worth a complaint here."""
     said: set[str] = set()
     while True:
-        with contextlib.suppress(Unavailable, ValueError):
-            report = json.loads((await sidecar.ask(http, "GET", "/status")).body).get("report") or {}
+        with contextlib.suppress(Unavailable):
+            report = _object(await sidecar.ask(http, "GET", "/status")).get("report") or {}
             for phase in report.get("phases", ()):
                 if phase["phase"] not in said and not report.get("final"):
                     said.add(phase["phase"])
@@ -88,9 +97,12 @@ async def status(sidecar: Sidecar, *, watch: bool, as_json: bool, say: Say) -> i
         while True:
             try:
                 answer = await sidecar.ask(http, "GET", "/status")
-                body: dict[str, Any] = json.loads(answer.body)
-            except (Unavailable, ValueError) as error:
+            except Unavailable as error:
                 say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+                return UNREACHABLE
+            body = _object(answer)
+            if "state" not in body:
+                say(f"{NO_SIDECAR} (it answers {answer.status})")
                 return UNREACHABLE
             say(json.dumps(body) if as_json else overview(body))
             if not watch:

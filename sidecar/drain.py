@@ -28,7 +28,9 @@ from .settle import Settle, Verdict
 SURVEY_PERIOD = 30.0  # a fleet of 1,500 pods must not load Nacos
 SURVEY_EAGER, SURVEY_STARTING = 1.0, 5.0  # until the instance is first seen: readiness hangs on it
 EAGER_FOR = 120.0
-PEEK_IDLE, PEEK_PERIOD = 5.0, 0.25
+# A look costs up to 12 ms: the kernel walks its whole table of sockets. While idle it only has to be there in time for
+# the app's start; at the trigger it is looked at afresh.
+PEEK_STARTING, PEEK_IDLE, PEEK_PERIOD = 2.0, 15.0, 0.25
 VANISHED_FOR = 2.0  # an invisible app whose listener is closed for so long has exited
 KNOCK_TIMEOUT = 1.0
 STARTUP_HOLD = 3.0  # a sidecar that restarts in the middle of a drain is asked again within this time
@@ -229,29 +231,28 @@ class Drain:
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
-    def wanted(self, now: float) -> frozenset[Effect]:
-        """What should be under way now."""
-        return frozenset(self._wanted(now))
+    def wanted(self, now: float) -> tuple[Effect, ...]:
+        """What should be under way now, the urgent first: requests to Nacos, in the order of the services named."""
+        return tuple(dict.fromkeys(self._wanted(now)))
 
     def _wanted(self, now: float) -> Iterator[Effect]:
         if self.state is State.ENDED:
             return
+        lease = self.lease if self.state in {State.DRAINING, State.RELEASED} else None
+        if lease is not None:
+            for r in lease.removals:
+                yield from r.wanted(now, may_write=self._may_write(lease))
+            if lease.exited_at is None:
+                yield from self._about_the_app(lease, now)
+            if self.roster_at <= now and any(n.refused and not n.down for r in lease.removals for n in r.nodes):
+                yield Roster(self.rosters)
+        if self.state is State.RESTORING:
+            for r in self.restoring:
+                yield from r.wanted(now, may_write=True)
         if self.peek_at <= now:
             yield Peek(self._app_ports(), self.peeks)
         if self.state is State.ARMED and self.survey_at <= now and self.rules.services:
             yield Survey(self.rules.services[self.surveys % len(self.rules.services)], self.surveys)
-        if self.state is State.RESTORING:
-            for r in self.restoring:
-                yield from r.wanted(now, may_write=True)
-        lease = self.lease
-        if lease is None or self.state not in {State.DRAINING, State.RELEASED}:
-            return
-        for r in lease.removals:
-            yield from r.wanted(now, may_write=self._may_write(lease))
-        if lease.exited_at is None:
-            yield from self._about_the_app(lease, now)
-        if self.roster_at <= now and any(n.refused and not n.down for r in lease.removals for n in r.nodes):
-            yield Roster(self.rosters)
 
     def _about_the_app(self, lease: Lease, now: float) -> Iterator[Effect]:
         if not lease.knocked and lease.released_at is None and self.app.port is not Port.CLOSED:
@@ -400,21 +401,23 @@ class Drain:
         fresh = {r.instance: Known(r, now, was_enabled=r.enabled or r.instance in seen_on) for r in mine}
         ambiguous = listening if len(listening) > 1 and not mine else ()
         surveyed = replace(self, known={**others, **fresh}, ambiguous=ambiguous, nodes=event.nodes)
-        return surveyed._next_survey(now)
+        return surveyed._next_survey(now, absent=not mine)
 
-    def _next_survey(self, now: float) -> "Drain":
-        services = {i.service for i in self.known}
-        ready = self.ready or all(s in services for s in self.rules.services)
+    def _next_survey(self, now: float, *, absent: bool = False) -> "Drain":
+        seen = {i.service for i in self.known}
+        ready = self.ready or all(s in seen for s in self.rules.services)
         if ready:
-            stale = any(now - k.at > SURVEY_PERIOD for k in self.known.values()) or not self.known
-            period = SURVEY_PERIOD * (2 if stale else 1) * self.rules.jitter  # an absent one costs two reads
+            period = SURVEY_PERIOD * (2 if absent else 1) * self.rules.jitter  # an absent one costs two reads
+        elif (self.surveys + 1) % len(self.rules.services):
+            period = 0.0  # every service once, then a pause
         else:
             period = SURVEY_EAGER if now - self.born < EAGER_FOR else SURVEY_STARTING
         return replace(self, ready=ready, surveys=self.surveys + 1, survey_at=now + period)
 
     def _peeked(self, app: App, now: float) -> "Drain":
-        idle = self.state is State.ARMED
-        seen = replace(self, app=app, peeks=self.peeks + 1, peek_at=now + (PEEK_IDLE if idle else PEEK_PERIOD))
+        idle = PEEK_IDLE if app.port is Port.OPEN else PEEK_STARTING
+        period = idle if self.state is State.ARMED else PEEK_PERIOD
+        seen = replace(self, app=app, peeks=self.peeks + 1, peek_at=now + period)
         if app.port is Port.OPEN and self.app.life is not None and not self.app.life.same(app.life):
             seen = replace(seen, known={i: replace(k, was_enabled=False) for i, k in self.known.items()})
         opened_at = (self.opened_at if self.opened_at is not None else now) if app.port is Port.OPEN else None
@@ -431,9 +434,10 @@ class Drain:
         assert lease is not None  # noqa: S101  asked by the caller
         first = not lease.peeked
         if app.port is Port.OPEN and app.life is not None:
-            if lease.exited_at is None and (first or lease.life is None):  # or: it was still starting
+            unmet = lease.life is None and self.state is State.DRAINING  # it was still starting
+            if lease.exited_at is None and (first or unmet):
                 return self._with(peeked=True, life=app.life, closed_at=None)
-            if lease.exited_at is None and lease.life is not None and not lease.life.same(app.life):
+            if lease.exited_at is None and not (lease.life is not None and lease.life.same(app.life)):
                 return self._with(exited_at=now)
             return self._with(closed_at=None)
         if app.port is Port.CLOSED:
@@ -447,6 +451,8 @@ class Drain:
         told = replace(self, stop=self.stop or stopped, nodes=event.nodes)
         lease = self.lease
         over = lease is None or (lease.final_at is not None and lease.exited_at is not None)
+        if stopped and self.stop and self.state is State.RESTORING:
+            return self  # told twice: the drain is being undone, and there is no time for another
         if self.state in {State.ARMED, State.RESTORING} or over:
             return told._start(event, now)
         if self.state is State.ENDED or lease is None:

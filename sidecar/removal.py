@@ -78,7 +78,8 @@ class Instance:
     @property
     def address(self) -> str:
         """The ip and port as one would write them in a URL."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        bare = self.ip.strip("[]")  # Spring Cloud Alibaba registers IPv6 with its brackets
+        return f"[{bare}]:{self.port}" if ":" in bare else f"{bare}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.service} {self.address}"
@@ -353,7 +354,7 @@ class Removal:
             doubt_until=self._in_doubt(now),
             ending=None,
         )
-        if not self.residue:
+        if not self.touched(now):
             return replace(idle, ending="nothing to clean")
         if not sweep:
             return replace(idle, ending="left as it is, by CLEAR_RESIDUE=never")
@@ -380,12 +381,14 @@ class Removal:
 
     def wanted(self, now: float, *, may_write: bool) -> Iterator[Effect]:
         """What should be under way now. `may_write` is false once the life that is drained has exited."""
+        if self.ending is None:
+            yield from self._due(now, may_write=may_write)
         if self.reading:
             for node in self.nodes:
                 if node.due <= now:
                     yield Read(self.instance, node.name, node.reads, fresh=self.one_address)
-        if self.ending is not None:
-            return
+
+    def _due(self, now: float, *, may_write: bool) -> Iterator[Effect]:
         if self.look_at is not None and self.look_at <= now:
             yield Look(self.instance, self.looks, self.look_timeout)
         if self.write_at is not None and self.write_at <= now:
@@ -551,6 +554,8 @@ class Removal:
             return replace(self, ending="a persistent instance stays disabled, marked as ours")
         if record is not None:
             return replace(self, look_at=now + READ_PERIOD)  # not yet gone: the connection closes, or beats run out
+        if not self.touched(now):  # it was enabled by somebody before it went
+            return replace(self, ending="nothing to clean")
         if self._too_late(now):
             return replace(self, ending=TOO_LATE)
         return replace(self._schedule(now), look_at=None)

@@ -272,7 +272,7 @@ def _notes(lease: Lease) -> Iterator[str]:
             yield f"{name}: listed again {r.returns} time(s) after it was gone"
         if r.error:
             yield f"{name}: {r.error}"
-        yield from (f"{n.name}: {n.error}" for n in r.nodes if n.error)
+        yield from (n.error for n in r.nodes if n.error)
         yield from (f"{n.name} is down by the word of another node: left out" for n in r.nodes if n.down)
     if any(r.one_address for r in lease.removals):
         yield "one Nacos address and no member list: the proof covers >= 1 node of ?"

@@ -131,11 +131,12 @@ class Runner:
     def _reconcile(self, now: float) -> None:
         if not self._open:
             return
-        wanted = self.drain.wanted(now)
-        for effect in self._running.keys() - wanted:
+        wanted = dict.fromkeys(self.drain.wanted(now))
+        for effect in [e for e in self._running if e not in wanted]:
             self._running.pop(effect).cancel()
-        for effect in wanted - self._running.keys():
-            self._running[effect] = self._group.create_task(self._carry_out(effect), name=type(effect).__name__)
+        for effect in wanted:
+            if effect not in self._running:
+                self._running[effect] = self._group.create_task(self._carry_out(effect), name=type(effect).__name__)
         if self._timer is not None:
             self._timer.cancel()
         wake = self.drain.wake(now)

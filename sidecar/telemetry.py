@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,24 @@ def configure(*, console: bool, level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
         cache_logger_on_first_use=True,
     )
+    logging.getLogger().handlers = [_Libraries()]
+
+
+class _Libraries(logging.Handler):
+    """What libraries log, in our form; without their tracebacks, which repeat what a client sent: a token perhaps."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say what and where."""
+        error, trace = record.exc_info[1:] if record.exc_info else (None, None)
+        frames = traceback.extract_tb(trace)
+        structlog.get_logger().log(
+            record.levelno,
+            "library",
+            logger=record.name,
+            message=record.getMessage(),
+            error=None if error is None else type(error).__name__,
+            at=f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None,
+        )
 
 
 class Metrics:
@@ -48,7 +67,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        disable_created_metrics()  # a second series per counter that nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; a second series per counter asked by nobody
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=self.registry)
@@ -125,6 +144,8 @@ class Voices:
             self._metrics.drains.labels(new.trigger.value, new.outcome.value).inc()
             self._conclude("drain.released", new)
         if new.final_at is not None and (old is None or old.final_at is None):
+            if new.released_at is None:  # given back before that, or never counted
+                self._metrics.drains.labels(new.trigger.value, new.outcome.value).inc()
             self._conclude("drain.finished", new)
         elif new.forced is not None and (old is None or old.forced is None):
             self._leave_word(new)  # a late change of the outcome: the line was written, the report was not final
@@ -178,9 +199,12 @@ class Voices:
                         instances=[str(i) for i in after.ambiguous],
                         next_step="several instances on this address: set NACOS_DRAIN_APP_PORTS to the app's own",
                     )
-            case core.Failed(core.Survey(), error) if error != self._trouble:
-                self._trouble = error
-                self._log.warning("registry.unavailable", error=error)
+            case core.Failed(core.Survey(_, turn), error):
+                if before.nodes:
+                    self._metrics.listed.labels(before.nodes[turn % len(before.nodes)][0]).set(math.nan)
+                if error != self._trouble:
+                    self._trouble = error
+                    self._log.warning("registry.unavailable", error=error)
             case removal.Found(removal.Read(_, node), record):
                 self._metrics.listed.labels(node).set(record is not None)
             case removal.Failed(removal.Read(_, node)):

@@ -2,8 +2,8 @@
 
 Listening is read from /proc, never tried: a connect would be one more caller to watch. The pod's network namespace is
 shared, so the sockets are always visible; the process behind them only with `shareProcessNamespace` and the same
-user id. psutil tells the owner of a socket, but hides the inode, which is what tells one run of an app from the next
-where no process is visible; that one column is read here.
+user id. What psutil tells of sockets lacks the inode, which is what tells one run of an app from the next where no
+process is visible, and which leads to the process where one is; so those columns are read here.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from sidecar.ports import Rejected, Unavailable
 LISTEN = "0A"  # the kernel's TCP_LISTEN, as /proc/net/tcp spells it
 KNOCK = 1.0
 CLOSED_PERIOD = 0.1
+STARTED = 19  # of the fields behind the name in /proc/PID/stat: in clock ticks since the boot
 INIT = 1  # in a pod with a shared process namespace this is the sandbox, whose end is the pod's
 
 
@@ -60,20 +61,21 @@ class PodProcess:
 
     async def look(self, ports: frozenset[int]) -> App:
         """The app's listeners on these ports, or all but ours. Raises Unavailable when the kernel does not tell."""
-        mine = [x for x in self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+        mine = await self._mine(ports)
         if not mine:
             return App(Port.CLOSED)
         sockets = frozenset(x.inode for x in mine)
-        owner = self._owner(sockets, {x.port for x in mine})
+        owner = await asyncio.to_thread(self._owner, sockets)
         listening = frozenset(x.port for x in mine)
         if owner is None:
             return App(Port.OPEN, Life(sockets), listening)
         pid, started = owner
-        return App(Port.OPEN, Life(sockets, pid, started), listening, age=max(0.0, time.time() - started))
+        age = max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+        return App(Port.OPEN, Life(sockets, pid, started), listening, age=age)
 
     async def hung(self, ports: frozenset[int]) -> bool:
         """Whether one of its listeners does not accept within a second."""
-        mine = [x for x in self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+        mine = await self._mine(ports)
         results = await asyncio.gather(*(self._knock(x.host, x.port) for x in mine))
         return any(results)
 
@@ -82,7 +84,7 @@ class PodProcess:
         if life.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 await self._gone(life)
-        while life.sockets & {x.inode for x in self._listeners()}:  # noqa: ASYNC110  the kernel has no event for it
+        while life.sockets & {x.inode for x in await self._listeners()}:  # noqa: ASYNC110  the kernel has no event for it
             await asyncio.sleep(CLOSED_PERIOD)
 
     async def signal(self, life: Life | None, *, kill: bool) -> None:
@@ -90,16 +92,29 @@ class PodProcess:
         pid, started = self._target(life)
         try:
             with _pidfd(pid) as handle:
-                if started is None or psutil.Process(pid).create_time() == started:
+                if self._started(pid) == started:
                     signal.pidfd_send_signal(handle, signal.SIGKILL if kill else signal.SIGTERM)
         except PermissionError as error:
             raise Rejected(f"not allowed to signal process {pid}: give both containers the same runAsUser") from error
-        except (ProcessLookupError, psutil.NoSuchProcess):
+        except ProcessLookupError:
             return  # gone is what was wanted
+        except OSError as error:
+            raise Rejected(f"cannot signal process {pid} ({error.strerror}): use NACOS_DRAIN_RELEASE=hook") from error
 
     # -- the kernel's view -----------------------------------------------------------------------------------------
 
-    def _listeners(self) -> Iterator[_Listener]:
+    async def _mine(self, ports: frozenset[int]) -> list[_Listener]:
+        return [x for x in await self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+
+    async def _listeners(self) -> tuple[_Listener, ...]:
+        """Every listening socket.
+
+        In a thread: the kernel walks its table of all connections of the node for it, 12 ms on a machine of 32 GiB,
+        and the first request of a drain must not wait for that.
+        """
+        return await asyncio.to_thread(lambda: tuple(self._read()))
+
+    def _read(self) -> Iterator[_Listener]:
         read = 0
         for name in ("tcp", "tcp6"):
             try:
@@ -117,28 +132,28 @@ class PodProcess:
         if not read:
             raise Unavailable(f"{self._proc}/net/tcp is not there")
 
-    def _owner(self, sockets: frozenset[int], ports: set[int]) -> tuple[int, float] | None:
+    def _owner(self, sockets: frozenset[int]) -> tuple[int, float] | None:
         """The process that holds these sockets; of several the oldest, which is the parent of the others.
 
         Asked once per set of sockets while it lives: it walks every process that we may look into.
         """
         known = self._owners.get(sockets)
         if known is not None:
-            with contextlib.suppress(psutil.Error):
-                if psutil.Process(known[0]).create_time() == known[1]:
-                    return known
+            if self._started(known[0]) == known[1]:
+                return known
         elif sockets in self._owners:
             return None
-        holders = []
-        with contextlib.suppress(psutil.Error, OSError):
-            for socket in psutil.net_connections("tcp"):
-                mine = socket.status == psutil.CONN_LISTEN and socket.laddr.port in ports  # type: ignore[union-attr]  # a listener has an address
-                if mine and socket.pid is not None:
-                    with contextlib.suppress(psutil.Error):
-                        holders.append((psutil.Process(socket.pid).create_time(), socket.pid))
+        holders = [(started, pid) for pid in self._holders(sockets) if (started := self._started(pid)) is not None]
         oldest = min(holders, default=None)
         self._owners = {sockets: None if oldest is None else (oldest[1], oldest[0])}
         return self._owners[sockets]
+
+    def _holders(self, sockets: frozenset[int]) -> Iterator[int]:
+        """Every process that holds one of these sockets; psutil names one of several, and not the first."""
+        links = {f"socket:[{inode}]" for inode in sockets}
+        for entry in self._proc.glob("[0-9]*"):
+            if not links.isdisjoint(_open_files(entry / "fd")):
+                yield int(entry.name)
 
     async def _knock(self, host: str, port: int) -> bool:
         there = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
@@ -156,16 +171,25 @@ class PodProcess:
         assert life.pid is not None  # noqa: S101  asked by the caller
         loop, gone = asyncio.get_running_loop(), asyncio.Event()
         with _pidfd(life.pid) as handle:
-            try:
-                if psutil.Process(life.pid).create_time() != life.started:
-                    return
-            except psutil.NoSuchProcess:
+            if self._started(life.pid) != life.started:
                 return
             loop.add_reader(handle, gone.set)
             try:
                 await gone.wait()
             finally:
                 loop.remove_reader(handle)
+
+    def _started(self, pid: int) -> float | None:
+        """When it was started, in seconds since the boot; None when it is gone.
+
+        Not psutil's create_time(), which moves with every correction of the wall clock: the same process would pass
+        for another one, and an app that lives for one that has exited.
+        """
+        try:
+            stat = (self._proc / str(pid) / "stat").read_text()
+        except OSError:
+            return None
+        return int(stat.rpartition(")")[2].split()[STARTED]) / os.sysconf("SC_CLK_TCK")
 
     def _target(self, life: Life | None) -> tuple[int, float | None]:
         if life is not None and life.pid is not None and life.pid != os.getpid():
@@ -175,20 +199,22 @@ class PodProcess:
                 "the process behind the app's port is not visible: set shareProcessNamespace: true and the same "
                 "runAsUser in both containers, or name it with NACOS_DRAIN_APP_PROCESS"
             )
-        found = [p for p in self._matching() if p.pid not in {INIT, os.getpid()}]
-        pids = {p.pid for p in found}
-        top = [p for p in found if p.ppid() not in pids]
+        found = self._matching()
+        top = [pid for pid, parent in found.items() if parent not in found]
         if len(top) != 1:
             raise Rejected(
                 f"NACOS_DRAIN_APP_PROCESS matches {len(top)} processes; it has to match the command line of exactly one"
             )
-        return top[0].pid, top[0].create_time()
+        return top[0], self._started(top[0])
 
-    def _matching(self) -> Iterator[psutil.Process]:
+    def _matching(self) -> dict[int, int]:
+        """The processes whose command line matches, and their parents; never ourselves, never the sandbox."""
         assert self._match is not None  # noqa: S101  asked by the caller
-        for process in psutil.process_iter(["cmdline"]):
-            if self._match.search(" ".join(process.info["cmdline"] or ())):
-                yield process
+        return {
+            process.pid: process.info["ppid"]
+            for process in psutil.process_iter(["cmdline", "ppid"])
+            if process.pid not in {INIT, os.getpid()} and self._match.search(" ".join(process.info["cmdline"] or ()))
+        }
 
 
 @contextlib.contextmanager
@@ -198,6 +224,14 @@ def _pidfd(pid: int) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _open_files(folder: Path) -> Iterator[str]:
+    """What a process has open: nothing where we may not look; one that is closed while we do hides no other."""
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):
+                yield str(file.readlink())
 
 
 def _address(words: str) -> str:

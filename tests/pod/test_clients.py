@@ -1,0 +1,24 @@
+"""The command line's clients, as exec hooks and people use them."""
+
+import json
+
+from pod.scene import command, scene
+from pod.together import side_by_side
+
+
+@side_by_side
+async def test_drain_waits_until_the_app_may_stop_and_status_tells_of_it() -> None:
+    async with scene({"TOKEN": "right"}) as s:
+        env = {"NACOS_DRAIN_TOKEN": "right", "NACOS_DRAIN_LISTEN": f"{s.ip}:{s.port}"}
+        code, out, err = await command("drain", env={**env, "NACOS_DRAIN_TOKEN": "wrong"})
+        assert (code, err) == (2, "")
+        assert "set NACOS_DRAIN_TOKEN to the sidecar's" in out
+        code, out, err = await command("drain", "--json", env=env)
+        assert (code, err) == (0, "")
+        report = json.loads(out)
+        assert (report["outcome"], report["trigger"]) == ("drained", "hook")
+        code, out, err = await command("status", env=env)
+        assert (code, err) == (0, "")
+        assert f"app            port open, process {s.pod.pid('app')}" in out
+        assert "drained, proved gone (hook, " in out
+        assert "VERIFY      met" in out
