@@ -10,6 +10,7 @@ from sim import SHOP, Node, SimApp, SimNacos, World, rules
 
 from sidecar.drain import Rules
 from sidecar.lease import Release, Residue, State, Trigger
+from sidecar.removal import Instance, Service
 
 
 pytestmark = pytest.mark.looptime
@@ -512,7 +513,7 @@ async def test_readiness_latches_with_the_first_sight() -> None:
 async def test_readiness_does_not_wait_for_nacos_beside_an_app_that_was_there_first() -> None:
     async with world(None, SimNacos(a=Node(fault="refuse")), SimApp(visible=False), registered=False, warm=0) as w:
         assert await ready(w, 59) is False
-        assert await ready(w, 66) is True
+        assert await ready(w, 76) is True
 
 
 async def test_an_idle_sidecar_asks_nacos_twice_a_minute() -> None:
@@ -520,3 +521,24 @@ async def test_an_idle_sidecar_asks_nacos_twice_a_minute() -> None:
         w.mark_zero()
         await w.at(600)
         assert len(w.nacos.trace) <= 20
+
+
+async def test_a_hook_before_the_app_listens_does_not_take_the_next_life_for_it() -> None:
+    """Its port was closed, so it was told to stop at once; what opens a second later is a new life."""
+    async with world(app=SimApp(visible=False)) as w:
+        w.app.close()
+        assert await hook(w) == 0
+        await w.at(1)
+        w.app.restart()
+        await w.at(10)
+        assert w.nacos.records[SHOP].enabled is True
+        assert w.runner.drain.state is State.ARMED
+
+
+async def test_thirty_services_are_ready_as_soon_as_each_was_asked_once() -> None:
+    services = tuple(Service(f"s{n}") for n in range(30))
+    nacos = SimNacos()
+    for service in services:
+        nacos.register(Instance(service, SHOP.ip, SHOP.port))
+    async with world(replace(rules(), services=services), nacos, registered=False, warm=0) as w:
+        assert await ready(w, 2.0) is True

@@ -1,0 +1,297 @@
+"""The quiet rule of design section 5: tables per clause, and properties over any traffic."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sidecar.settle import CROWDS, Call, Clause, Rule, Settle, Verdict
+
+
+GATEWAY, BATCH, PROBE = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+TRIGGER = 1000.0  # the sidecar was born at 0
+CLEAN = TRIGGER + 1
+CAP = CLEAN + 40
+DEFAULTS = Rule()
+
+
+def watching(*, rule: Rule = DEFAULTS, source: str = "netlink") -> Settle:
+    """A sidecar that can see its callers, born at 0."""
+    return Settle(since=0.0, rule=rule, source=source)
+
+
+def called(settle: Settle, peer: str, *moments: float) -> Settle:
+    """One request of this peer at each moment, each in a sample of its own."""
+    for moment in moments:
+        settle = settle.observe([Call(peer, moment)], moment)
+    return settle
+
+
+def every(seconds: float, last: float, *, times: int = 3) -> tuple[float, ...]:
+    """Requests at this rhythm, up to the last."""
+    return tuple(last - seconds * n for n in reversed(range(times)))
+
+
+def steady(peer: str = GATEWAY, *, gap: float = 2.0, last: float = TRIGGER - 1) -> Settle:
+    """A sidecar that knows one caller and its rhythm: it called from the start on, without a longer break."""
+    return called(watching(), peer, *every(gap, last, times=int(last // gap) + 1))
+
+
+def judged(settle: Settle, now: float) -> Verdict:
+    """The verdict at this moment."""
+    return settle.verdict(CLEAN, CAP, now)
+
+
+def done_at(settle: Settle, *, step: float = 0.25) -> float:
+    """The first moment at which SETTLE may end, if nothing more is seen."""
+    now = CLEAN
+    while not settle.verdict(CLEAN, CAP, now).done:
+        now += step
+    return now
+
+
+# --- the rule itself
+
+
+def test_nobody_in_memory_of_an_old_sidecar_leaves_at_the_floor() -> None:
+    settle = watching().freeze(TRIGGER)
+    assert judged(settle, CLEAN + 2.9).clause is Clause.WAITING
+    assert judged(settle, CLEAN + 3) == Verdict(done=True, clause=Clause.FLOOR)
+
+
+def test_a_peer_is_waited_for_three_times_its_longest_gap_after_its_last_request() -> None:
+    settle = steady(gap=2, last=TRIGGER - 1).freeze(TRIGGER)
+    assert settle.peers[GATEWAY].longest_gap == 2
+    assert settle.peers[GATEWAY].owed == 6
+    settle = called(settle, GATEWAY, CLEAN + 10)
+    assert judged(settle, CLEAN + 16) == Verdict(done=False, clause=Clause.WAITING, callers=(GATEWAY,))
+    assert judged(settle, CLEAN + 16.01) == Verdict(done=True, clause=Clause.QUIET)
+
+
+def test_a_fast_peer_is_waited_for_the_quiet_time_at_least() -> None:
+    settle = steady(gap=0.25, last=TRIGGER).freeze(TRIGGER)
+    assert settle.peers[GATEWAY].owed == 3
+    assert done_at(settle) == CLEAN + 3
+    assert done_at(called(settle, GATEWAY, CLEAN + 5)) == CLEAN + 8.25
+
+
+def test_each_peer_is_judged_by_its_own_rhythm_and_the_slowest_decides() -> None:
+    settle = steady(GATEWAY, gap=0.5, last=TRIGGER)
+    settle = called(settle, BATCH, *every(8, TRIGGER - 4, times=125)).freeze(TRIGGER)
+    settle = called(settle, GATEWAY, CLEAN + 20)
+    verdict = judged(settle, CLEAN + 19)
+    assert verdict.callers == (GATEWAY, BATCH), "newest first"
+    assert done_at(settle) == CLEAN + 23.25
+
+
+def test_the_silence_before_the_first_request_is_a_gap() -> None:
+    """A peer first seen 700 s after our birth may well call every 700 s."""
+    settle = called(watching(), GATEWAY, 700, 702, 704, 706).freeze(708)
+    assert settle.peers[GATEWAY].longest_gap == 700
+    assert settle.peers[GATEWAY].owed == 2100
+
+
+def test_the_silence_at_the_trigger_is_a_gap() -> None:
+    settle = steady(gap=2, last=TRIGGER - 50).freeze(TRIGGER)
+    assert settle.peers[GATEWAY].owed == 150
+
+
+def test_the_cap_ends_it_whatever_is_seen_and_says_who_was_calling() -> None:
+    settle = called(steady().freeze(TRIGGER), GATEWAY, CAP - 1)
+    assert judged(settle, CAP) == Verdict(done=True, clause=Clause.CAP, callers=(GATEWAY,))
+
+
+def test_at_a_cap_that_comes_before_the_floor_it_ends_too() -> None:
+    assert watching().freeze(TRIGGER).verdict(CLEAN, CLEAN + 1, CLEAN + 1).done
+
+
+# --- what makes only the cap honest
+
+
+@pytest.mark.parametrize(
+    ("settle", "clause"),
+    [
+        pytest.param(Settle(0.0), Clause.BLIND, id="no traffic source"),
+        pytest.param(watching().observe([], TRIGGER - 299, complete=False), Clause.BLIND, id="a call may be missed"),
+        pytest.param(replace(watching(), since=TRIGGER - 299), Clause.YOUNG, id="younger than the look-back"),
+        pytest.param(called(watching(), BATCH, 999), Clause.RHYTHM, id="seen once"),
+        pytest.param(called(watching(), BATCH, 997, 999), Clause.RHYTHM, id="seen twice"),
+        pytest.param(called(watching(), BATCH, 650, 900, 999), Clause.RHYTHM, id="twice in the look-back"),
+        pytest.param(called(watching(), BATCH, *every(2, 600, times=300)), Clause.RHYTHM, id="remembered only"),
+        *(pytest.param(steady(crowd), Clause.RHYTHM, id=crowd) for crowd in sorted(CROWDS)),
+        pytest.param(replace(steady(), crowds=frozenset({GATEWAY})), Clause.RHYTHM, id="a node or gateway"),
+        pytest.param(replace(steady(), evicted=True), Clause.RHYTHM, id="an eviction"),
+    ],
+)
+def test_unknown_means_the_cap(settle: Settle, clause: Clause) -> None:
+    settle = settle.freeze(TRIGGER)
+    assert judged(settle, CAP - 0.1).clause is clause
+    assert not judged(settle, CAP - 0.1).done
+    at_the_cap = judged(settle, CAP)
+    assert (at_the_cap.done, at_the_cap.clause, at_the_cap.barred) == (True, Clause.CAP, clause)
+    assert not at_the_cap.callers, "nobody was calling: that is no reason to say so"
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [
+        pytest.param(watching().observe([], TRIGGER - 301, complete=False), id="a gap in the reading, long ago"),
+        pytest.param(replace(watching(), since=TRIGGER - 300), id="as old as the look-back"),
+        pytest.param(replace(steady("127.0.0.1"), singles=frozenset({"127.0.0.1"})), id="declared single"),
+        pytest.param(steady("127.0.0.9"), id="any other loopback address is a plain peer"),
+        pytest.param(called(watching(), BATCH, 1.0).observe([], 1000.0 + 2602), id="forgotten after an hour"),
+    ],
+)
+def test_known_means_less_than_the_cap(settle: Settle) -> None:
+    trigger = 3610.0 if not settle.peers and settle.since == 0 and settle.unknown_at is None else TRIGGER
+    assert settle.freeze(trigger).verdict(trigger, trigger + 40, trigger + 39).done
+
+
+def test_a_gap_in_the_reading_during_settle_means_the_cap() -> None:
+    settle = steady().freeze(TRIGGER).observe([], CLEAN + 1, complete=False)
+    assert judged(settle, CAP - 0.1).clause is Clause.BLIND
+
+
+def test_a_caller_never_seen_before_that_calls_during_settle_has_no_known_rhythm() -> None:
+    settle = called(watching().freeze(TRIGGER), BATCH, CLEAN + 0.5, CLEAN + 0.6, CLEAN + 0.7, CLEAN + 0.8)
+    assert judged(settle, CAP - 0.1).clause is Clause.RHYTHM
+
+
+# --- in flight
+
+
+def test_a_request_that_is_being_answered_bars_the_end_and_its_answer_lifts_the_bar() -> None:
+    settle = steady(gap=0.5, last=TRIGGER).freeze(TRIGGER)
+    busy = settle.observe([Call(GATEWAY, TRIGGER, in_flight=True)], CLEAN + 10)
+    assert judged(busy, CLEAN + 20) == Verdict(done=False, clause=Clause.IN_FLIGHT, callers=(GATEWAY,))
+    assert judged(busy.observe([], CLEAN + 21), CLEAN + 21).done
+
+
+def test_a_stream_that_is_older_than_our_watching_bars_the_end() -> None:
+    settle = watching().observe([Call(BATCH, None, in_flight=True)], 10).freeze(TRIGGER)
+    settle = settle.observe([Call(BATCH, None, in_flight=True)], CLEAN + 1)
+    assert judged(settle, CAP - 0.1).clause is Clause.IN_FLIGHT
+
+
+def test_a_request_in_flight_is_remembered_however_long_it_lasts() -> None:
+    settle = watching().observe([Call(BATCH, 1.0, in_flight=True)], 5000.0)
+    assert BATCH in settle.peers
+    assert BATCH not in settle.observe([], 5001.0).peers
+
+
+def test_a_connection_that_only_sits_there_is_no_caller() -> None:
+    settle = watching().observe([Call(BATCH, None, connections=4)], TRIGGER - 1)
+    assert not settle.peers
+
+
+# --- memory
+
+
+def test_an_idle_connection_of_a_known_peer_shows_in_its_count_and_not_in_its_rhythm() -> None:
+    before = called(watching(), BATCH, 1, 2, 3)
+    after = before.observe([Call(BATCH, None, connections=2)], 4).observe([Call(BATCH, 3.0, connections=5)], 5)
+    assert after.peers[BATCH].connections == 5
+    assert after.peers[BATCH].recent == before.peers[BATCH].recent
+    assert after.observe([], 6).peers[BATCH].connections == 0
+
+
+def test_an_address_is_remembered_for_an_hour() -> None:
+    settle = called(watching(), BATCH, 1.0)
+    assert BATCH in settle.observe([], 3601.0).peers
+    assert BATCH not in settle.observe([], 3601.1).peers
+
+
+def test_more_addresses_than_can_be_kept_means_the_newest_stay_and_the_rhythms_are_unknown() -> None:
+    settle = watching(rule=Rule(most_peers=3)).observe([Call(f"10.0.1.{n}", 900.0 + n) for n in range(5)], 950)
+    assert set(settle.peers) == {"10.0.1.2", "10.0.1.3", "10.0.1.4"}
+    assert settle.evicted
+    assert judged(settle.freeze(TRIGGER), CAP - 0.1).clause is Clause.RHYTHM
+
+
+def test_ten_thousand_addresses_are_kept() -> None:
+    many = [Call(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", 1.0) for n in range(10_000)]
+    settle = watching().observe(many, 2)
+    assert (len(settle.peers), settle.evicted) == (10_000, False)
+    assert settle.observe([Call("10.9.9.9", 3.0)], 3).evicted
+
+
+def test_after_the_lease_has_ended_rhythms_are_learned_again() -> None:
+    settle = called(steady(gap=2).freeze(TRIGGER), GATEWAY, TRIGGER + 30)
+    assert settle.peers[GATEWAY].longest_gap == 2, "frozen"
+    assert called(settle.thaw(), GATEWAY, TRIGGER + 60).peers[GATEWAY].longest_gap == 30
+
+
+# --- whatever the traffic
+
+
+# A short life and short memories, so that a whole one is replayed in a few milliseconds.
+BORN = TRIGGER - 60
+QUICK = Rule(look_back=30.0, memory=50.0)
+
+peers = st.sampled_from([GATEWAY, BATCH, "127.0.0.1"])
+halves = st.integers(0, 43 * 2).map(lambda n: TRIGGER + n / 2)
+history = st.lists(st.tuples(st.integers(0, 59).map(lambda s: BORN + s), peers), max_size=20)
+rhythmic = st.lists(st.tuples(st.sampled_from([1.0, 2.0, 5.0]), peers), max_size=2)
+requests = st.tuples(halves, peers, st.booleans())
+during = st.lists(requests, max_size=6)
+
+
+def past(calls: Sequence[tuple[float, str]], rhythms: Sequence[tuple[float, str]]) -> Settle:
+    """A sidecar's whole life up to the trigger."""
+    regular = [(moment, peer) for gap, peer in rhythms for moment in every(gap, TRIGGER, times=int(60 // gap))]
+    settle = Settle(BORN, QUICK, "netlink")
+    for moment, peer in sorted([*calls, *regular]):
+        settle = settle.observe([Call(peer, moment)], moment)
+    return settle.freeze(TRIGGER)
+
+
+def ended(settle: Settle, calls: Sequence[tuple[float, str, bool]]) -> float:
+    """When SETTLE ends, sampled every half second, with these calls during it."""
+    for half in range(42 * 2 + 1):
+        now = TRIGGER + half / 2
+        seen = [Call(peer, moment, in_flight=flying) for moment, peer, flying in calls if moment == now]
+        settle = settle.observe(seen, now)
+        if judged(settle, now).done:
+            return now
+    raise AssertionError("never")
+
+
+@given(history, rhythmic, during)
+@example([], [], [])
+def test_it_never_ends_before_the_floor_and_always_at_the_cap(
+    calls: list[tuple[float, str]], rhythms: list[tuple[float, str]], later: list[tuple[float, str, bool]]
+) -> None:
+    assert CLEAN + 3 <= ended(past(calls, rhythms), later) <= CAP
+
+
+@given(history, rhythmic, during, requests)
+@example([(BORN + s, GATEWAY) for s in range(60)], [], [], (CLEAN + 1, GATEWAY, False))
+def test_one_request_more_during_settle_never_ends_it_earlier(
+    calls: list[tuple[float, str]],
+    rhythms: list[tuple[float, str]],
+    later: list[tuple[float, str, bool]],
+    more: tuple[float, str, bool],
+) -> None:
+    settle = past(calls, rhythms)
+    # one sample shows the newest request of each peer once, in flight or not
+    rest = {(moment, peer): flying for moment, peer, flying in later}
+    both = {**rest, more[:2]: more[2] or rest.get(more[:2], False)}
+    without = ended(settle, [(m, p, f) for (m, p), f in rest.items()])
+    assert ended(settle, [(m, p, f) for (m, p), f in both.items()]) >= without
+
+
+@given(history, rhythmic)
+def test_it_ends_before_the_cap_only_if_every_peer_in_memory_has_shown_a_rhythm(
+    calls: list[tuple[float, str]], rhythms: list[tuple[float, str]]
+) -> None:
+    settle = past(calls, rhythms)
+    at = ended(settle, [])
+    remembered = {p for m, p in calls if m > at - QUICK.memory} | {p for _, p in rhythms}
+    if at < CAP:
+        for peer in remembered:
+            assert peer not in CROWDS
+            fresh = {m for m, p in calls if p == peer and m >= TRIGGER - QUICK.look_back}
+            assert len(fresh) >= 3 or peer in {p for _, p in rhythms}
+            assert settle.peers[peer].owed is not None
