@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .drain import Rules
-from .lease import Trigger
+from .lease import Release, Trigger
 from .plan import SHORTEST_BUDGET, Plan, fit
 from .removal import Service
 from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
@@ -107,6 +107,12 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
         runner.observers.append(Voices(metrics, runner.report))
         surface.attach(runner, metrics=metrics.text, about=lambda: _about(runner))
         log.info("serve.listening", listen=str(settings.listen), port=port, version=__version__)
+        if settings.token is None and settings.release is Release.HOOK and not settings.listen.loopback:
+            log.warning(
+                "auth.open",
+                next_step="whoever reaches this port and calls himself a kubelet may start a drain: that stops "
+                "accidents, not malice. Set NACOS_DRAIN_TOKEN, or close the port with a NetworkPolicy",
+            )
         for warning in loaded.warnings:
             log.warning("settings.warning", warning=warning)
         _tell_plan(log, rules.plan)
@@ -276,7 +282,6 @@ def _arithmetic(plan: Plan) -> str:
 
 URL = click.option(
     "--url",
-    envvar="NACOS_DRAIN_URL",
     default=None,
     help="Where the sidecar listens. Default: the port of NACOS_DRAIN_LISTEN on 127.0.0.1.",
 )

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field, replace
 from . import removal
 from .lease import App, Lease, Life, Outcome, Port, Release, Residue, State, Trigger, Why
 from .plan import Plan
-from .removal import Goal, Instance, Record, Removal, Service
+from .removal import Goal, Instance, Record, Removal, Service, View
 from .settle import Settle, Verdict
 
 
 SURVEY_PERIOD = 30.0  # a fleet of 1,500 pods must not load Nacos
 SURVEY_EAGER, SURVEY_STARTING = 1.0, 5.0  # until the instance is first seen: readiness hangs on it
-EAGER_FOR = 120.0
+EAGER_FOR, STARTING_FOR = 120.0, 900.0
 # A look costs up to 12 ms: the kernel walks its whole table of sockets. While idle it only has to be there in time for
 # the app's start; at the trigger it is looked at afresh.
 PEEK_STARTING, PEEK_IDLE, PEEK_PERIOD = 2.0, 15.0, 0.25
@@ -109,7 +109,8 @@ class Roster:
     timeout: float = 2.0
 
 
-Effect = removal.Effect | Survey | Peek | Knock | AwaitExit | Signal | Roster
+OwnEffect = Survey | Peek | Knock | AwaitExit | Signal | Roster
+Effect = removal.Effect | OwnEffect
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class Surveyed:
     effect: Survey
     records: tuple[Record, ...]
     node: str = ""
+    listed: bool = True  # whether consumers are shown it; else it took the unfiltered view
     nodes: tuple[tuple[str, bool], ...] = ()  # as the registry knows them by now: name, required
 
 
@@ -182,7 +184,7 @@ class Rostered:
 class Failed:
     """One of the effects of this file came to nothing."""
 
-    effect: Survey | Peek | Knock | AwaitExit | Signal | Roster
+    effect: OwnEffect
     error: str
 
 
@@ -201,6 +203,8 @@ class Known:
     record: Record
     at: float
     was_enabled: bool = False  # in this app life
+    seen: bool = True  # in a list, or disabled: what a proof may build on
+    by: str = ""  # the node that showed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,7 @@ class Drain:
     nodes: tuple[tuple[str, bool], ...] = ()
     known: Mapping[Instance, Known] = field(default_factory=dict)
     app: App = App()  # noqa: RUF009  frozen, so sharing it is harmless
+    last_life: Life | None = None
     opened_at: float | None = None  # since when the app listens without a break, as far as we looked
     ready: bool = False
     ambiguous: tuple[Instance, ...] = ()
@@ -259,11 +264,7 @@ class Drain:
             yield Knock(self._app_ports())
         if lease.life is not None and lease.life.pid is not None:
             yield AwaitExit(lease.life)
-        if (
-            self.rules.release is Release.SIGNAL
-            and lease.trigger is not Trigger.MANUAL
-            and lease.released_at is not None
-        ):
+        if self.rules.release is Release.SIGNAL and lease.stopping and lease.released_at is not None:
             if lease.signalled_at is None and lease.signal_error is None:
                 yield Signal(lease.life, kill=False)
             elif self.rules.kill and lease.killed_at is None and now >= self._kill_at(lease):
@@ -277,8 +278,7 @@ class Drain:
         return lease.exited_at is None and (lease.life is not None or self.app.port is Port.UNKNOWN)
 
     def _app_ports(self) -> frozenset[int]:
-        known = frozenset(instance.port for instance in self.known)
-        return self.rules.app_ports or self.rules.ports or known
+        return self.rules.app_ports or self.rules.ports
 
     def wake(self, now: float) -> float | None:
         """The next moment at which something changes by itself."""
@@ -300,6 +300,7 @@ class Drain:
         for r in lease.removals:
             yield from r.wake()
         yield from (lease.proof_limit, lease.deadline, lease.settle_end(now), lease.grace_end, self.roster_at)
+        yield lease.started + removal.FIRST_LOOK_TIMEOUT
         yield from (lease.grace_end + LEASE_SLACK, lease.grace_end - UNDO_BEFORE_END, lease.grace_end - LAST_WORD)
         clock = lease.clock(now)
         if clock is not None:
@@ -363,7 +364,7 @@ class Drain:
         assert self.lease is not None  # noqa: S101  effects of a lease end with it
         return replace(self, lease=replace(self.lease, **changes))  # type: ignore[arg-type]  # mypy knows no **kwargs of replace
 
-    def _failed(self, effect: object, error: str, now: float) -> "Drain":
+    def _failed(self, effect: OwnEffect, error: str, now: float) -> "Drain":
         match effect:
             case Survey():
                 return self._next_survey(now)
@@ -379,47 +380,66 @@ class Drain:
                 return self._rostered(now)
             case AwaitExit(life):  # not ours to watch: its listener tells, as where no process is visible
                 return self._with(life=replace(life, pid=None, started=None))
-            case _:
-                return self
 
     def _rostered(self, now: float) -> "Drain":
         return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)
 
+    @property
+    def looks_elsewhere(self) -> bool:
+        """Nacos lists it, but nobody ever listened on its ports here: it is registered with another port."""
+        return self.peeks > 0 and self.last_life is None and any(k.record.enabled for k in self.known.values())
+
     # -- armed -----------------------------------------------------------------------------------------------------
 
     def claim(self, records: Iterable[Record]) -> tuple[Record, ...]:
-        """The records that are ours: a port of the app, and no guess where a neighbour shares the address."""
-        ports = self.rules.ports or self.rules.app_ports
-        mine = tuple(r for r in records if r.instance.port in (ports or self.app.ports))
-        return mine if ports or len(mine) <= 1 else ()
+        """The records that are ours: a port of the app. A guess only where nobody else listens on this address."""
+        ports = (
+            self.rules.ports or self.rules.app_ports or (self.app.ports if len(self.app.ports) == 1 else frozenset())
+        )
+        return tuple(r for r in records if r.instance.port in ports)
 
     def _surveyed(self, event: Surveyed, now: float) -> "Drain":
         mine, service = self.claim(event.records), event.effect.service
         listening = tuple(r.instance for r in event.records if r.instance.port in self.app.ports)
         others = {i: k for i, k in self.known.items() if i.service != service or not mine}
         seen_on = {i for i, k in self.known.items() if k.was_enabled}
-        fresh = {r.instance: Known(r, now, was_enabled=r.enabled or r.instance in seen_on) for r in mine}
-        ambiguous = listening if len(listening) > 1 and not mine else ()
+        fresh = {
+            r.instance: Known(
+                r,
+                now,
+                was_enabled=r.enabled or r.instance in seen_on,
+                seen=event.listed or not r.enabled,
+                by=event.node,
+            )
+            for r in mine
+        }
+        ambiguous = () if mine else listening
         surveyed = replace(self, known={**others, **fresh}, ambiguous=ambiguous, nodes=event.nodes)
-        return surveyed._next_survey(now, absent=not mine)
+        return surveyed._next_survey(now, absent=not event.listed)
 
     def _next_survey(self, now: float, *, absent: bool = False) -> "Drain":
-        seen = {i.service for i in self.known}
+        seen = {i.service for i, k in self.known.items() if k.record.enabled or not k.record.mark}
         ready = self.ready or all(s in seen for s in self.rules.services)
         if ready:
             period = SURVEY_PERIOD * (2 if absent else 1) * self.rules.jitter  # an absent one costs two reads
         elif (self.surveys + 1) % len(self.rules.services):
             period = 0.0  # every service once, then a pause
         else:
-            period = SURVEY_EAGER if now - self.born < EAGER_FOR else SURVEY_STARTING
+            age = now - self.born
+            starting = SURVEY_STARTING if age < STARTING_FOR else 2 * SURVEY_PERIOD
+            period = SURVEY_EAGER if age < EAGER_FOR else starting * self.rules.jitter
         return replace(self, ready=ready, surveys=self.surveys + 1, survey_at=now + period)
 
     def _peeked(self, app: App, now: float) -> "Drain":
+        if app.port is Port.CLOSED and self.looks_elsewhere:
+            app = replace(app, port=Port.UNKNOWN)
         idle = PEEK_IDLE if app.port is Port.OPEN else PEEK_STARTING
         period = idle if self.state is State.ARMED else PEEK_PERIOD
         seen = replace(self, app=app, peeks=self.peeks + 1, peek_at=now + period)
-        if app.port is Port.OPEN and self.app.life is not None and not self.app.life.same(app.life):
-            seen = replace(seen, known={i: replace(k, was_enabled=False) for i, k in self.known.items()})
+        if app.life is not None:
+            if self.last_life is not None and not self.last_life.same(app.life):
+                seen = replace(seen, known={i: replace(k, was_enabled=False) for i, k in self.known.items()})
+            seen = replace(seen, last_life=app.life)
         opened_at = (self.opened_at if self.opened_at is not None else now) if app.port is Port.OPEN else None
         old = app.age is not None and app.age > OLD_LIFE and self.peeks == 0
         watched = opened_at is not None and opened_at < self.born + STARTUP_HOLD and now > opened_at + OLD_LIFE
@@ -447,6 +467,8 @@ class Drain:
     # -- triggers --------------------------------------------------------------------------------------------------
 
     def _triggered(self, event: Triggered, now: float) -> "Drain":
+        if self.state is State.ENDED:
+            return self
         stopped = event.trigger in {Trigger.SIGTERM, Trigger.SIGINT}
         told = replace(self, stop=self.stop or stopped, nodes=event.nodes)
         lease = self.lease
@@ -455,11 +477,10 @@ class Drain:
             return self  # told twice: the drain is being undone, and there is no time for another
         if self.state in {State.ARMED, State.RESTORING} or over:
             return told._start(event, now)
-        if self.state is State.ENDED or lease is None:
-            return self
+        assert lease is not None  # noqa: S101  else it is over
         if stopped and lease.sigterm_at is None:
             return told._with(sigterm_at=now)
-        if event.trigger is Trigger.HOOK and lease.hook_at is None:
+        if event.trigger is Trigger.HOOK:
             return told._with(hook_at=now)
         return told
 
@@ -473,6 +494,8 @@ class Drain:
                 now,
                 record=known.record if known else None,
                 record_at=known.at if known else None,
+                seen=known.seen if known else False,
+                by=known.by if known else "",
                 mark=event.mark,
                 one_address=event.one_address,
             )
@@ -488,6 +511,7 @@ class Drain:
             self.app.life if self.app.port is Port.OPEN else None,
             sigterm_at=now if stopped else None,
             hook_at=now if event.trigger is Trigger.HOOK else None,
+            elsewhere=self.looks_elsewhere,
         )
         return replace(
             self,
@@ -520,6 +544,8 @@ class Drain:
             return None
         if self.stop:
             return "this sidecar was told to stop"
+        if lease.signalled_at is not None:
+            return "the app was told to stop"
         if lease.exited_at is not None:
             return "the drained app has exited; its next life is put online by itself"
         if not all(r.undoable for r in lease.removals):
@@ -591,11 +617,12 @@ class Drain:
         """Note when what was reached; self when nothing is new."""
         lease = self.lease
         assert lease is not None  # noqa: S101  asked by the caller
-        dealt = all(r.dealt for r in lease.removals)
+        dealt = bool(lease.removals) and all(r.dealt for r in lease.removals)
         if lease.dealt_at is None and dealt:
             return self._with(dealt_at=now)
         if lease.proved != (lease.proved_at is not None):
-            return self._with(proved_at=now if lease.proved else None)
+            nodes = {n.name for r in lease.counted for n in r.nodes if r.view(n) is View.GONE}
+            return self._with(proved_at=now if lease.proved else None, proved_on=len(nodes))
         gone = lease.closed_at is not None and now >= lease.closed_at + VANISHED_FOR
         invisible = lease.life is None or lease.life.pid is None
         if lease.exited_at is None and gone and invisible:
@@ -625,7 +652,9 @@ class Drain:
         """What lets the app go now, if anything does."""
         if lease.release_asked:
             return Why.ASKED
-        if lease.exited_at is not None or (lease.peeked and self.app.port is Port.CLOSED):
+        gone = lease.exited_at is not None or (lease.peeked and self.app.port is Port.CLOSED)
+        unasked = lease.life is None and not any(r.seen or r.absent for r in lease.removals)
+        if gone and not (unasked and now < lease.started + removal.FIRST_LOOK_TIMEOUT):
             return Why.VANISHED
         if now >= lease.deadline:
             return Why.DEADLINE
@@ -645,7 +674,7 @@ class Drain:
             return self._with(final_at=now)
         listens = self.app.port is not Port.CLOSED
         if not self.stop:
-            expired = now >= lease.grace_end + LEASE_SLACK and listens
+            expired = now >= lease.grace_end + LEASE_SLACK and listens and lease.signalled_at is None
             return self._give_back(Outcome.LEASE_EXPIRED, "lease_expired", now) if expired else self
         alone = lease.hook_at is None and self.rules.release is Release.HOOK
         written = lease.dealt_at is not None or now >= lease.started + removal.WRITE_TIMEOUT

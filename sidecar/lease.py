@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .plan import Plan
-from .removal import Removal
+from .removal import ACK_TO_CLEAN, Removal
 from .settle import Verdict
-
-
-ACK_TO_CLEAN = 2.5  # a cluster is clean 1-2.3 s after an acknowledged write
 
 
 class State(StrEnum):
@@ -123,6 +120,8 @@ class Lease:
     hung: bool = False
     dealt_at: float | None = None  # every removal has an answer to its write, or needs none
     proved_at: float | None = None
+    proved_on: int = 0  # nodes
+    elsewhere: bool = False  # Nacos lists the instance with a port on which nobody listens here
     verdict: Verdict | None = None
     release_asked: bool = False
     released_at: float | None = None
@@ -150,9 +149,9 @@ class Lease:
 
     @property
     def grace_end(self) -> float:
-        """When the kubelet would kill: counted from the first sign of a stop; a manual drain is none."""
-        stops = [t for t in (self.hook_at, self.sigterm_at) if t is not None]
-        return min(stops, default=self.started) + self.plan.grace_period
+        """When the kubelet would kill. A hook says best when the stop began: delivered again, it has the whole time."""
+        began = self.hook_at if self.hook_at is not None else self.sigterm_at
+        return (began if began is not None else self.started) + self.plan.grace_period
 
     @property
     def counted(self) -> tuple[Removal, ...]:
@@ -172,8 +171,13 @@ class Lease:
 
     @property
     def unhealthy(self) -> bool:
-        """Whether Nacos itself lists the instance as unhealthy."""
-        return any(r.record is not None and not r.record.healthy for r in self.counted)
+        """Whether Nacos itself listed the instance as unhealthy at the trigger."""
+        return any(r.unhealthy for r in self.counted)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether anything but a person's drain has asked for the app's end."""
+        return self.hook_at is not None or self.sigterm_at is not None
 
     @property
     def skips_settle(self) -> bool:
@@ -200,8 +204,8 @@ class Lease:
         if self.forced is not None:
             return self.forced
         if not self.all_seen:
-            registered = self.life is not None or any(r.seen for r in self.removals)
-            return Outcome.NEVER_SEEN if registered else Outcome.NOTHING_REGISTERED
+            asked = bool(self.removals) and all(r.absent for r in self.removals)
+            return Outcome.NOTHING_REGISTERED if asked and self.life is None else Outcome.NEVER_SEEN
         if not self.proved:
             return Outcome.UNPROVEN
         capped = self.verdict is not None and self.verdict.callers and self.why in {Why.SETTLED, Why.DEADLINE}

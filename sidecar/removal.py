@@ -29,6 +29,7 @@ PATIENCE = 3.0  # a removal is in flight between nodes for 1-2.3 s
 ELECTION = 20.0  # a leader election answers 500 for up to 17 s
 PAUSE_LEAST, PAUSE_MOST = 0.25, 2.0  # between two tries of a write
 PAUSE_REJECTED = 5.0  # a refusal changes only when somebody changes something
+ACK_TO_CLEAN = 2.5  # a cluster is clean 1-2.3 s after an acknowledged write
 SWEEP_WITHIN = 45.0  # Nacos' expiry mark lives 60 s; a later write would never expire
 TOO_LATE = "left to expire: seen last too long ago to be touched safely"
 BACK_PERIOD = 0.5
@@ -172,6 +173,7 @@ class Found:
 
     effect: Read | Look
     record: Record | None
+    node: str = ""  # of a look: the one that had the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,7 @@ class Removal:
     record: Record | None = None
     record_at: float | None = None  # when any read last showed it
     seen: bool = False
+    unhealthy: bool = False  # by Nacos' own word, when the write was decided
     spared: bool = False  # disabled by somebody else: written to by nobody here
     look_at: float | None = None
     look_timeout: float = READ_TIMEOUT
@@ -294,6 +297,11 @@ class Removal:
         return self.acked_at is not None or self.spared or idle
 
     @property
+    def absent(self) -> bool:
+        """Whether every required node has answered, and none has it."""
+        return not self.seen and all(node.present is False for node in self.nodes if node.required)
+
+    @property
     def undoable(self) -> bool:
         """Whether giving the lease back can bring the instance back."""
         return self.roads[self.road].undoable
@@ -324,9 +332,11 @@ class Removal:
         *,
         record: Record | None,
         record_at: float | None,
+        seen: bool = True,
         mark: str,
         roads: tuple[Road, ...] = (OPENAPI,),
         one_address: bool = False,
+        by: str = "",
     ) -> "Removal":
         """Start to take an instance out. `nodes` are (name, required); a record is what the last survey showed."""
         removal = cls(
@@ -337,10 +347,10 @@ class Removal:
             one_address,
             record=record,
             record_at=record_at,
-            seen=record is not None,
+            seen=seen and record is not None,
         )
         if record is not None and record_at is not None and now - record_at <= SNAPSHOT_AGE:
-            return replace(removal, look_at=now + LOOK_PERIOD)._decide(now)
+            return replace(removal, look_at=now + LOOK_PERIOD)._decide(now, by)
         return replace(removal, look_at=now, look_timeout=FIRST_LOOK_TIMEOUT)
 
     def clean_up(self, now: float, *, sweep: bool = True) -> "Removal":
@@ -354,7 +364,7 @@ class Removal:
             doubt_until=self._in_doubt(now),
             ending=None,
         )
-        if not self.touched(now):
+        if not self.residue and idle.doubt_until is None:
             return replace(idle, ending="nothing to clean")
         if not sweep:
             return replace(idle, ending="left as it is, by CLEAR_RESIDUE=never")
@@ -422,10 +432,10 @@ class Removal:
     def step(self, event: Event, now: float) -> "Removal":
         """Take a result in. The runner never hands in a result that is no longer wanted."""
         match event:
-            case Found(effect, record):
+            case Found(effect, record, node):
                 if isinstance(effect, Read):
                     return self._read(effect, record, now)
-                return replace(self, looks=self.looks + 1)._looked(record, now)
+                return replace(self, looks=self.looks + 1)._looked(record, now, node)
             case Acknowledged() | Absent():
                 return replace(self, writes=self.writes + 1)._wrote(event, now)
             case Failed(Read() as effect):
@@ -460,7 +470,6 @@ class Removal:
                 record=record,
                 record_at=now,
                 seen=True,
-                spared=False,
                 clean_at=None,
                 proved_at=None,
                 returns=self.returns + self.proved,
@@ -492,6 +501,8 @@ class Removal:
         """Decide whether being listed calls for another write: at once where it was out, else with some patience."""
         if self.write_at is not None or not self.decided or self.goal is not Goal.OUT:
             return self
+        if self.spared:  # lists lag behind the operator who disabled it: only the record tells whether he took it back
+            return replace(self, look_at=now)
         if self.acked_at is None or was_out:
             return self._schedule(now)
         if read_at >= self.acked_at + PATIENCE:
@@ -527,21 +538,27 @@ class Removal:
             ),
         )
 
-    def _decide(self, now: float) -> "Removal":
-        """The snapshot is as fresh as it gets: write, or leave an operator's decision alone."""
-        decided = replace(self, decided=True)
+    def _decide(self, now: float, by: str = "") -> "Removal":
+        """The snapshot is as fresh as it gets: write, by a node that answers, or leave an operator's decision alone."""
         record = self.record
+        decided = replace(self, decided=True, unhealthy=record is not None and not record.healthy)
         if record is not None and not record.enabled and not record.mark:
             return replace(decided, spared=True)
-        return decided._schedule(now)
+        scheduled = decided._schedule(now)
+        return replace(scheduled, writer=by) if by else scheduled
 
-    def _looked(self, record: Record | None, now: float) -> "Removal":
-        known = replace(self, look_at=now + LOOK_PERIOD, look_timeout=READ_TIMEOUT)
+    def _looked(self, record: Record | None, now: float, by: str) -> "Removal":
+        error = self.error if self.failing_since is not None else None  # a write's error stays until a write works
+        known = replace(self, look_at=now + LOOK_PERIOD, look_timeout=READ_TIMEOUT, error=error)
         if record is not None:
-            known = replace(known, record=record, record_at=now, seen=True)
+            # a disabled record is in no list: seeing it here is what can be seen. An enabled one has to be listed too
+            seen = self.seen or not record.enabled
+            known = replace(known, record=record, record_at=now, seen=seen)
         match self.goal:
             case Goal.OUT if record is not None and not self.decided:
-                return known._decide(now)._judge(now)
+                return known._decide(now, by)._judge(now)
+            case Goal.OUT if self.spared and record is not None and record.enabled:
+                return replace(known, spared=False)._schedule(now)
             case Goal.OUT:
                 return replace(known, decided=True)._judge(now)
             case Goal.CLEAN:
@@ -567,7 +584,10 @@ class Removal:
     def _back_or_not(self, record: Record | None, now: float) -> "Removal":
         if record is None:
             return replace(self, look_at=now + BACK_PERIOD)
-        if record.enabled and self.doubt_until is not None and now < self.doubt_until:
+        cut_off = self.doubt_until is not None and now < self.doubt_until
+        # a node may still show what was there before our acknowledged write
+        behind = self.enabled_at is None and self.acked_at is not None and now < self.acked_at + ACK_TO_CLEAN
+        if record.enabled and (cut_off or behind):
             return replace(self, look_at=now + BACK_PERIOD)
         if record.enabled:
             return replace(self, look_at=None, ending="online")
@@ -591,8 +611,11 @@ class Removal:
     def _wrote(self, event: Acknowledged | Absent, now: float) -> "Removal":
         written = replace(self, write_at=None, failures=0, failing_since=None, rejected=False, error=None)
         match self.goal:
+            case Goal.OUT if isinstance(event, Absent):
+                return written
             case Goal.OUT:
-                return replace(written, acked_at=now) if isinstance(event, Acknowledged) else written
+                # a list that never showed it proves nothing; the record with our mark in it does
+                return replace(written, acked_at=now, look_at=self.look_at if self.seen else now + BACK_CONFIRM)
             case Goal.CLEAN:
                 return replace(
                     written,

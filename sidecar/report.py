@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .lease import Lease, Outcome, Release, Why
+from .lease import Lease, Outcome, Release, Trigger, Why
 from .removal import Removal, View
 from .settle import Clause, Settle
 
@@ -105,6 +105,9 @@ def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]
 
 
 def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None:
+    if not lease.removals:
+        detail = "nothing could be looked for: set NACOS_DRAIN_NACOS_PORT (several ports listen here, or none)"
+        return PhaseReport(Phase.DEREGISTER, Ending.FAILED, 0.0, detail)
     errors = [r.error for r in lease.removals if r.error]
     if lease.dealt_at is not None:
         seconds = lease.dealt_at - lease.started
@@ -126,7 +129,7 @@ def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None
 
 def _verify(lease: Lease, since: float, limit: float, *, over: bool) -> PhaseReport | None:
     if lease.proved_at is not None:
-        nodes = len({n.name for r in lease.counted for n in r.nodes if r.view(n) is View.GONE})
+        nodes = lease.proved_on
         one = any(r.one_address for r in lease.removals)
         where = ">= 1 node of ?" if one else f"{nodes} node{'s' if nodes != 1 else ''}"
         return PhaseReport(Phase.VERIFY, Ending.MET, max(0.0, lease.proved_at - since), f"gone on {where}")
@@ -150,6 +153,8 @@ def _doubts(removals: Sequence[Removal]) -> str:
         View.NEVER_SEEN: "never seen present (check namespace, group, service, cluster, ip and port) by",
         View.DOWN: "down",
     }
+    if not removals:
+        return "nothing could be looked for"
     parts = [f"{words[view]} {', '.join(sorted(names))}" for view, names in sorted(named.items())]
     return "; ".join(parts) or "not clean often enough yet"
 
@@ -174,7 +179,8 @@ def _settle(lease: Lease, released: float) -> PhaseReport:
 
 def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:
     if release is Release.HOOK:
-        return PhaseReport(Phase.RELEASE, Ending.MET, 0.0, f"hook answered: {lease.why}")
+        asked = lease.hook_at is not None or lease.trigger is Trigger.MANUAL
+        return PhaseReport(Phase.RELEASE, Ending.MET, 0.0, f"{'hook answered' if asked else 'released'}: {lease.why}")
     if lease.signal_error is not None:
         return PhaseReport(Phase.RELEASE, Ending.FAILED, 0.0, lease.signal_error)
     if lease.signalled_at is not None:
@@ -276,6 +282,8 @@ def _notes(lease: Lease) -> Iterator[str]:
         yield from (f"{n.name} is down by the word of another node: left out" for n in r.nodes if n.down)
     if any(r.one_address for r in lease.removals):
         yield "one Nacos address and no member list: the proof covers >= 1 node of ?"
+    if lease.elsewhere:
+        yield "nobody listens on the registered port here, so the app's exit cannot be seen: set NACOS_DRAIN_APP_PORTS"
     if lease.hook_at is None and lease.sigterm_at is not None:
         yield "no preStop hook reached this sidecar"
     if lease.signal_error:

@@ -177,7 +177,8 @@ class Runner:
                 records = await self._registry.read(node, instance.service, [instance.ip], fresh=effect.fresh)
                 return removal.Found(effect, _of(records, instance.port))
             case removal.Look():
-                return removal.Found(effect, await self._look(effect))
+                record, node = await self._look(effect)
+                return removal.Found(effect, record, node)
             case removal.Disable(instance, _, node):
                 await self._registry.disable(node, instance, weight=effect.weight, mark=effect.mark)
                 return removal.Acknowledged(effect)
@@ -202,26 +203,27 @@ class Runner:
             case core.Roster():
                 return core.Rostered(effect, await self._registry.down())
 
-    async def _look(self, effect: removal.Look) -> Record | None:
+    async def _look(self, effect: removal.Look) -> tuple[Record | None, str]:
         """Ask all nodes at once. The first that has the record decides; absence needs every node that answers."""
         instance = effect.instance
-        asked = [
-            asyncio.ensure_future(self._registry.look(node, instance.service, [instance.ip]))
-            for node, _ in self._registry.nodes()
-        ]
+
+        async def ask(node: str) -> tuple[Record | None, str]:
+            return _of(await self._registry.look(node, instance.service, [instance.ip]), instance.port), node
+
+        asked = [asyncio.ensure_future(ask(node)) for node, _ in self._registry.nodes()]
         problem: Exception = Unavailable("no Nacos node is known")
         answered = False
         try:
             async with asyncio.timeout(effect.timeout * 0.95):  # an answer of some nodes is an answer
                 for done in asyncio.as_completed(asked):
                     try:
-                        record = _of(await done, instance.port)
+                        record, node = await done
                     except (Unavailable, Rejected) as error:
                         problem = error
                         continue
                     answered = True
                     if record is not None:
-                        return record
+                        return record, node
         except TimeoutError:
             problem = Unavailable(f"no answer within {effect.timeout:g} s")
         finally:
@@ -230,7 +232,7 @@ class Runner:
             await asyncio.gather(*asked, return_exceptions=True)
         if not answered:
             raise problem
-        return None
+        return None, ""
 
     async def _survey(self, effect: core.Survey) -> Event:
         await self._registry.refresh()
@@ -238,9 +240,10 @@ class Runner:
         node = nodes[effect.turn % len(nodes)][0]
         addresses = self.drain.rules.addresses
         records = await self._registry.read(node, effect.service, addresses, fresh=False)
-        if not self.drain.claim(records):
+        listed = bool(self.drain.claim(records))
+        if not listed:
             records = await self._registry.look(node, effect.service, addresses)
-        return core.Surveyed(effect, records, node, self._registry.nodes())
+        return core.Surveyed(effect, records, node, listed, self._registry.nodes())
 
 
 def _of(records: tuple[Record, ...], port: int) -> Record | None:

@@ -205,10 +205,8 @@ class Voices:
                 if error != self._trouble:
                     self._trouble = error
                     self._log.warning("registry.unavailable", error=error)
-            case removal.Found(removal.Read(_, node), record):
-                self._metrics.listed.labels(node).set(record is not None)
-            case removal.Failed(removal.Read(_, node)):
-                self._metrics.listed.labels(node).set(math.nan)
+            case removal.Found(removal.Read(_, node)) | removal.Failed(removal.Read(_, node)):
+                self._metrics.listed.labels(node).set(_listed(after, node))
             case _:
                 pass
         if after.ready and not before.ready:
@@ -218,3 +216,9 @@ class Voices:
         if self._trouble:
             self._trouble = ""
             self._log.info("registry.available")
+
+
+def _listed(drain: Drain, node: str) -> float:
+    """1 when this node lists any instance of ours, NaN when it may, 0 when it does not."""
+    views = {n.present for r in (drain.lease.removals if drain.lease else ()) for n in r.nodes if n.name == node}
+    return 1.0 if True in views else math.nan if None in views else 0.0

@@ -199,9 +199,10 @@ class Pocket:
                     self.exit()
                 return Signalled(effect)
             case Disable() | Enable() | Sweep():
-                return self._written(effect)
+                return self.written(effect)
 
-    def _written(self, effect: Disable | Enable | Sweep) -> Event:
+    def written(self, effect: Disable | Enable | Sweep) -> Event:
+        """A write lands; what comes back."""
         self.wrote.append((self.now, type(effect).__name__.lower()))
         if isinstance(effect, Sweep):
             if self.record is not None:  # a new life has registered in between: it inherits

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pocket import SHOP, Pocket, rules
 
 from sidecar.drain import Asked, AwaitExit, Roster, Signal, Survey, Surveyed, Tick
-from sidecar.lease import App, Outcome, Port, Release, Residue, State, Trigger, Why
-from sidecar.removal import Disable, Enable, Record, Road, Sweep
+from sidecar.lease import App, Life, Outcome, Port, Release, Residue, State, Trigger, Why
+from sidecar.removal import Disable, Enable, Look, Record, Road, Sweep
 from sidecar.report import Phase, phases, report
 
 
@@ -221,8 +221,9 @@ def test_a_second_trigger_joins_the_drain_under_way() -> None:
     w.trigger()
     w.trigger(Trigger.SIGTERM)
     w.trigger(Trigger.SIGINT)
-    assert (w.lease.id, w.lease.hook_at, w.lease.sigterm_at) == ("d1", T, T + 1)
+    assert (w.lease.id, w.lease.hook_at, w.lease.sigterm_at) == ("d1", T + 1, T + 1)
     assert w.drain.stop
+    assert (w.lease.deadline, w.lease.grace_end) == (T + w.lease.plan.budget, T + 1 + w.lease.plan.grace_period)
 
 
 def test_a_false_alarm_expires_five_seconds_after_the_grace_period() -> None:
@@ -346,7 +347,43 @@ def test_a_signal_that_is_not_allowed_is_told_and_not_repeated() -> None:
     assert not [e for e in w.running if isinstance(e, Signal)]
 
 
+def test_a_person_who_drains_by_hand_stops_nothing() -> None:
+    w = Pocket(rules(release=Release.SIGNAL, kill=True))
+    w.sleep(10)
+    w.trigger(Trigger.MANUAL)
+    w.sleep(25)
+    assert w.stands() is State.RELEASED
+    assert (w.lease.signalled_at, w.lease.killed_at) == (None, None)
+
+
 # --- Nacos
+
+
+def test_a_proof_is_taken_back_when_a_node_lists_us_again() -> None:
+    w = released()
+    w.record = Record(SHOP)  # an operator, or a reconnect
+    w.sleep(4)
+    assert [what for _, what in w.wrote] == ["disable", "disable"]
+    assert w.lease.proved
+    w.lagging = {"b": Record(SHOP)}
+    w.sleep(3)
+    assert (w.lease.proved, w.lease.proved_at, w.lease.outcome) == (False, None, Outcome.UNPROVEN)
+    assert w.lease.proved_at_release
+
+
+def test_a_write_that_was_cut_off_by_resume_and_lands_late_is_undone() -> None:
+    w = Pocket(rules())
+    w.sleep(10)
+    w.trigger()
+    [look] = [e for e in w.running if isinstance(e, Look)]
+    w.answer(look)
+    [write] = [e for e in w.running if isinstance(e, Disable)]
+    w.ask(resume=True)
+    w.sleep(1)
+    w.written(write)
+    assert marked(w.record)
+    w.sleep(5)
+    assert w.record == Record(SHOP)
 
 
 def test_a_node_that_refuses_and_is_called_down_is_left_out() -> None:
@@ -434,14 +471,32 @@ def test_a_neighbour_behind_the_same_address_is_never_guessed_at() -> None:
     two = (Record(SHOP), Record(replace(SHOP, port=9090)))
     drain = replace(w.drain, app=App(Port.OPEN, w.life, frozenset({8080, 9090})))
     assert drain.claim(two) == ()
-    assert drain.claim(two[:1]) == two[:1]
+    assert drain.claim(two[:1]) == (), "the other may only not be registered yet"
+    alone = replace(drain, app=App(Port.OPEN, w.life, frozenset({8080})))
+    assert alone.claim(two) == two[:1]
     asked = Survey(SHOP.service, 0)
     assert drain.step(Surveyed(asked, two, nodes=w.names), w.now).ambiguous == (SHOP, two[1].instance)
 
 
+def test_every_service_is_asked_once_before_the_first_pause() -> None:
+    other = replace(SHOP, service=replace(SHOP.service, name="other"))
+    w = Pocket(replace(rules(), services=(SHOP.service, other.service)))
+    w.settle_down()
+    assert w.drain.surveys == 2
+    assert w.drain.survey_at == w.now + 1
+
+
+def test_a_run_of_the_app_is_its_process_or_a_socket_that_it_shares() -> None:
+    run = Life(frozenset({1, 2}), 7, 70.0)
+    assert run.same(Life(frozenset({9}), 7, 70.0))
+    assert run.same(Life(frozenset({2})))
+    assert not run.same(Life(frozenset({9}), 7, 71.0)), "a pid may be used again"
+    assert not run.same(Life(frozenset({9})))
+    assert not run.same(None)
+
+
 def test_readiness_latches_when_the_instance_is_first_seen() -> None:
     w = Pocket(rules())
-    assert not w.drain.ready
     w.unregister()
     w.sleep(1)
     assert w.drain.survey_at <= w.now + 1, "eager"
@@ -526,7 +581,7 @@ class DrainMachine(RuleBasedStateMachine):
         """Also a write whose answer is lost on its way back."""
         effect = data.draw(st.sampled_from(sorted(self.w.running, key=repr)))
         if applied and isinstance(effect, Disable | Enable):
-            self.w._written(effect)
+            self.w.written(effect)
         self.w.fail(effect, again=again, refused=refused)
 
     # -- Nacos ---------------------------------------------------------------------------------------------------------
@@ -652,7 +707,7 @@ class DrainMachine(RuleBasedStateMachine):
         if self.world is None or self.w.drain.lease is None:
             return
         signals = any(isinstance(e, Signal) for e in self.w.drain.wanted(self.w.now))
-        assert not (signals and self.w.lease.trigger is Trigger.MANUAL)
+        assert not (signals and not self.w.lease.stopping)
         assert not (signals and self.w.drain.rules.release is Release.HOOK)
 
     @invariant()
@@ -728,5 +783,5 @@ class DrainMachine(RuleBasedStateMachine):
             assert not marked(w.record)
 
 
-DrainMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+DrainMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestDrain = DrainMachine.TestCase

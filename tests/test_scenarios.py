@@ -214,8 +214,89 @@ async def test_nothing_registered_and_no_app_releases_at_once() -> None:
     app = SimApp()
     app.exit()
     async with world(registered=False, app=app) as w:
-        assert await hook(w) == 0
+        assert await hook(w) == 0.01  # Nacos' answer is waited for: unknown is not nothing
         assert w.report()["outcome"] == "nothing_registered"
+
+
+async def test_nothing_is_called_unregistered_while_nacos_does_not_answer() -> None:
+    app = SimApp()
+    app.exit()
+    async with world(registered=False, app=app) as w:
+        w.nacos.named["a"].fault = "hang"
+        assert await hook(w) == 0.5
+        assert w.report()["outcome"] == "never_seen"
+
+
+async def test_an_operator_who_disables_it_at_the_last_moment_is_not_overruled() -> None:
+    """The lists still show it for half a second; only the record tells."""
+    async with world(rules(grace=60)) as w:
+        w.nacos.set_enabled(False)
+        await hook(w)
+        await w.at(70)
+        assert not [what for _, what in w.nacos.trace if what.startswith(("disable", "enable"))]
+        assert w.nacos.records[SHOP].enabled is False
+
+
+async def test_an_instance_that_becomes_unhealthy_in_mid_drain_still_gets_its_time() -> None:
+    async with world() as w:
+        loop = asyncio.get_running_loop()
+        loop.call_later(5, lambda: w.nacos.records.update({SHOP: replace(w.nacos.records[SHOP], healthy=False)}))
+        assert await hook(w) == CLEAN + 40
+
+
+async def test_a_stray_drain_does_not_shorten_the_real_stop() -> None:
+    """The pod's own hook comes 100 s later and has its whole grace period, whatever was asked before."""
+    async with world(rules(grace=120)) as w:
+        await hook(w)
+        await w.at(100)
+        assert await hook(w) == 100
+        await w.at(180)
+        assert w.nacos.records[SHOP].enabled is False
+        assert w.runner.drain.state is State.RELEASED
+
+
+async def test_a_stop_that_joins_a_manual_drain_signals_the_app() -> None:
+    async with world(rules(cache=0, release=Release.SIGNAL)) as w:
+        w.app.on_signal = lambda: None
+        w.runner.trigger(Trigger.MANUAL)
+        await w.at(3)
+        await hook(w)
+        await asyncio.sleep(0.1)
+        assert [s for _, s in w.app.signals] == ["TERM"]
+        assert w.runner.resume() == "the app was told to stop"
+
+
+async def test_a_registered_port_on_which_nobody_listens_is_said_and_not_taken_for_an_exit() -> None:
+    """Registered under a mapped port: the app is there all right, only not where it says."""
+    app = SimApp()
+    app.close()
+    async with world(rules(cache=0), app=app) as w:
+        assert await hook(w) == CLEAN + 5
+        assert w.report()["outcome"] == "drained"
+        assert "NACOS_DRAIN_APP_PORTS" in str(w.report()["notes"])
+
+
+async def test_the_write_goes_to_a_node_that_answers() -> None:
+    nacos = SimNacos(a=Node(), b=Node())
+    async with world(None, nacos) as w:
+        nacos.named["a"].fault = "hang"
+        w.runner.trigger(Trigger.HOOK)
+        await w.at(0.1)
+        assert [what for _, what in w.nacos.trace if what.startswith("disable")] == ["disable b"]
+
+
+async def test_an_operator_s_instance_and_a_wrong_name_are_asked_for_sparingly() -> None:
+    async with world(registered=False, warm=0) as w:
+        w.nacos.register()
+        w.nacos.set_enabled(False)
+        await w.at(100)
+        w.mark_zero()
+        await w.at(600)
+        assert len(w.nacos.trace) <= 22  # two reads a minute
+    async with world(registered=False, warm=1000) as w:
+        w.mark_zero()
+        await w.at(600)
+        assert len(w.nacos.trace) <= 22
 
 
 async def test_an_app_that_registers_in_mid_drain_is_taken_out() -> None:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.settings import (
-    Residue,
     Fault,
     Listen,
     Loaded,
@@ -20,6 +19,7 @@ from sidecar.settings import (
     LogLevel,
     NacosSettings,
     Release,
+    Residue,
     Secret,
     SecretUnreadable,
     SettingDoc,

@@ -25,6 +25,7 @@ from sidecar.ports import Rejected, Unavailable
 
 LISTEN = "0A"  # the kernel's TCP_LISTEN, as /proc/net/tcp spells it
 KNOCK = 1.0
+LOOPBACKS = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104  compared, not bound
 CLOSED_PERIOD = 0.1
 STARTED = 19  # of the fields behind the name in /proc/PID/stat: in clock ticks since the boot
 INIT = 1  # in a pod with a shared process namespace this is the sandbox, whose end is the pod's
@@ -156,15 +157,19 @@ class PodProcess:
                 yield int(entry.name)
 
     async def _knock(self, host: str, port: int) -> bool:
-        there = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
-        try:
-            async with asyncio.timeout(KNOCK):
-                _, writer = await asyncio.open_connection(there, port)
-        except TimeoutError:
-            return True
-        except OSError:
+        """Whether nobody accepts. A JVM listens on `::` also where loopback has no IPv6; then IPv4 is the way in."""
+        for there in LOOPBACKS.get(host, (host,)):
+            try:
+                async with asyncio.timeout(KNOCK):
+                    _, writer = await asyncio.open_connection(there, port)
+            except TimeoutError:
+                return True
+            except ConnectionRefusedError:
+                return False
+            except OSError:
+                continue
+            writer.close()
             return False
-        writer.close()
         return False
 
     async def _gone(self, life: Life) -> None:

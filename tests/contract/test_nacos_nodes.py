@@ -7,6 +7,8 @@ from http import HTTPStatus
 from contract.shop import APP, PASSWORD, USER, client, pair, requests, shop
 
 from sidecar.adapters.nacos import name_of
+from sidecar.adapters.nacos.answers import Member
+from sidecar.adapters.nacos.nodes import Nodes
 from sidecar.demo.double import Access, cluster
 from sidecar.removal import Record
 
@@ -83,3 +85,21 @@ async def test_one_address_before_several_nodes_that_cannot_be_reached_stays_one
         await nacos.nacos.refresh()
         assert nacos.nacos.one_address
         assert dict(nacos.nacos.nodes()) == {nacos.node: True, "127.0.0.1:1": False, "127.0.0.1:2": False}
+
+
+def test_a_member_that_is_a_configured_node_by_another_name_is_not_asked_twice() -> None:
+    """What a StatefulSet behind a headless Service looks like from a pod."""
+    nodes = Nodes(["http://nacos-0.nacos:8848/nacos", "http://nacos-1.nacos:8848/nacos"])
+    members = ["nacos-0.nacos.default.svc.cluster.local:8848", "10.0.0.8:8848", "10.0.0.9:8848"]
+    nodes.discovered([Member(name, down=False) for name in members], {"nacos-1.nacos:8848": "10.0.0.8:8848"})
+    assert [name for name, _ in nodes.required] == ["nacos-0.nacos:8848", "nacos-1.nacos:8848", "10.0.0.9:8848"]
+    assert [nodes.known_as(name) for name in members] == ["nacos-0.nacos:8848", "nacos-1.nacos:8848", "10.0.0.9:8848"]
+
+
+async def test_a_resolved_name_and_its_address_are_one_node() -> None:
+    async with AsyncExitStack() as stack:
+        doubles = await stack.enter_async_context(cluster(2, access=Access({USER: PASSWORD})))
+        url = doubles[0].url.replace("127.0.0.1", "localhost")
+        nacos = await stack.enter_async_context(client(url))
+        await nacos.nacos.refresh()
+        assert [name for name, _ in nacos.nacos.nodes()] == [name_of(url), name_of(doubles[1].url)]

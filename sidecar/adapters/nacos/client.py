@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
+from socket import SOCK_STREAM
 from typing import Any, TypeVar
 
 from sidecar.http import Answer, Http
@@ -103,7 +104,7 @@ class Nacos:
     async def down(self) -> frozenset[str]:
         """Who is DOWN by the word of a node that answers."""
         rows = await self._any(self._members)
-        return frozenset(row.address for row in rows if row.down)
+        return frozenset(self._nodes.known_as(row.address) for row in rows if row.down)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -252,7 +253,21 @@ class Nacos:
     async def _discover(self) -> None:
         """Learn who else is there; a user who may not ask is not going to be allowed to half a minute later."""
         with contextlib.suppress(Rejected):
-            self._nodes.discovered(await self._any(self._members))
+            members = await self._any(self._members)
+            found = await asyncio.gather(*(_resolved(node) for node in self._nodes if node.configured))
+            self._nodes.discovered(members, {name: address for name, address in found if address})
 
     async def _members(self, node: Node) -> tuple[answers.Member, ...]:
         return await self._ask(node.name, "members", calls.members, lambda answer, _: answers.members(answer))
+
+
+async def _resolved(node: Node) -> tuple[str, str]:
+    """The one ip:port behind a configured name; none where it stands for several, or cannot be resolved."""
+    host, _, port = node.name.rpartition(":")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            rows = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=SOCK_STREAM)
+    except (OSError, TimeoutError, ValueError):
+        return node.name, ""
+    found = {row[4][0] for row in rows}
+    return node.name, f"{found.pop()}:{port}" if len(found) == 1 else ""

@@ -19,6 +19,7 @@ from .masking import Masking
 from .nodes import Node
 
 
+SHORTEST_USERNAME = 5  # cut out of quoted messages; a shorter one is a syllable of every message
 RENEW_AT = 0.8  # of a token's life
 PATIENCE = 1.5  # a call that waits for its token has 2 s, and may not even need one
 PAUSE = 5.0  # after a login that failed
@@ -124,7 +125,7 @@ class Login:
     async def _fetch(self, node: Node, dialect: Dialect) -> tuple[str, float]:
         assert self._credentials is not None  # noqa: S101  asked by all callers
         username, password = self._credentials()
-        self._masking.add(username, password)
+        self._masking.add(*([username] if len(username) >= SHORTEST_USERNAME else []), password)
         form = {"username": username, "password": password}
         try:
             async with asyncio.timeout(PATIENCE):

@@ -1,6 +1,6 @@
 """The servers of one registry: the configured ones, and those that they name as members."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ class Nodes:
     def __init__(self, urls: Iterable[str]) -> None:
         self._all = {name_of(url): Node(name_of(url), url.rstrip("/"), configured=True) for url in urls}
         self._left: dict[str, Node] = {}
+        self._aliases: dict[str, str] = {}  # a member's address: the configured node that it is
         self._members = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -62,16 +63,35 @@ class Nodes:
         others = any(node.answered and not node.configured for node in self)
         return configured == 1 and self._members != 1 and not others
 
-    def discovered(self, members: Iterable[Member]) -> None:
-        """Add members not known yet, and drop discovered ones that have left: pods come back under other addresses."""
-        names = [member.address for member in members]
-        self._members = len(names)
+    def discovered(self, members: Iterable[Member], addresses: Mapping[str, str]) -> None:
+        """Add members not known yet, and drop discovered ones that have left: pods come back under other addresses.
+
+        A member that is a configured node by another name is no other node: `nacos-0.nacos` calls itself by its ip, or
+        by its whole name. `addresses` are the configured names that stand for one ip:port.
+        """
+        told = [member.address for member in members]
+        self._members = len(told)
+        self._aliases = {name: alias for name in told if (alias := self._alias(name, addresses)) is not None}
+        names = [name for name in told if name not in self._aliases]
         for node in self:
             if not node.configured and node.name not in names:
                 self._left[node.name] = self._all.pop(node.name)
         first = next(iter(self))
         parts = urlsplit(first.url)
-        for name in names if len(names) > 1 else ():
+        for name in names if len(told) > 1 else ():
             if name not in self._all:
                 node = Node(name, f"{parts.scheme}://{name}{parts.path}", configured=False)
                 self._all[name] = self._left.pop(name, node)
+
+    def known_as(self, member: str) -> str:
+        """The name of the node that a member list calls so."""
+        return self._aliases.get(member, member)
+
+    def _alias(self, member: str, addresses: Mapping[str, str]) -> str | None:
+        host, _, port = member.rpartition(":")
+        for node in self:
+            own, _, own_port = node.name.rpartition(":")
+            whole = own_port == port and not own[:1].isdigit() and host.startswith(f"{own}.")
+            if node.configured and node.name != member and (whole or addresses.get(node.name) == member):
+                return node.name
+        return None
