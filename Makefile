@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-real bench lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-processes test-real cover bench lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -27,12 +27,24 @@ help:  ## this list
 demo: .venv  ## roll a provider three ways on this machine and count the failed requests (ARGS=--json)
 	@.venv/bin/nacos-drain demo $(ARGS)
 
+# Two halves beside each other: most of the second one's time is waiting.
 test: .venv  ## everything that needs no JVM and no docker, under a minute
-	$(PYTEST) -m "not real" $(ARGS)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-core test-processes
 
-test-real: .venv .venv-real  ## everything that needs a real Nacos 2.2.4 and 3.1.0 (JDK 17 and Maven)
+PROCESSES := tests/pod tests/contract tests/test_kubelet.py
+test-core:
+	$(PYTEST) -q -m "not real and not long" tests $(PROCESSES:%=--ignore=%) $(ARGS)
+test-processes:
+	$(PYTEST) -q -m "not real and not long" $(PROCESSES) $(ARGS)
+
+CORE := plan removal settle lease drain report
+cover: .venv  ## the branch coverage gate on the core
+	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py settle.py drain.py report.py scenarios.py) \
+	  $(addprefix --cov=sidecar.,$(CORE)) --cov-branch --cov-report=term-missing --cov-fail-under=98
+
+test-real: .venv .venv-real  ## with real Nacos 2.2.4 and 3.1.0 (JDK 17, Maven), and what takes its time
 	$(PY) tests/rig/build.py
-	$(PYTEST) -m real $(ARGS) tests
+	$(PYTEST) -m "real or long" $(ARGS) tests
 
 bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same run
 	-$(PY) tests/rig/build.py

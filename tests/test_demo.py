@@ -312,6 +312,7 @@ async def test_what_the_demo_cannot_do_it_refuses(
 # -- the demo itself
 
 
+@pytest.mark.long
 async def test_a_small_demo_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     """SIGTERM alone loses requests, the last line is JSON, and no process is left."""
     assert await run(ways=["sigterm"], as_json=True, scale=Scale(cache=1.0, consumers=2)) == 0
@@ -324,6 +325,7 @@ async def test_a_small_demo_from_end_to_end(capsys: pytest.CaptureFixture[str]) 
     assert not psutil.Process().children(recursive=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["interrupted", "a replica dies"])
 def test_the_demo_takes_everything_with_it(how: str) -> None:
     with subprocess.Popen(

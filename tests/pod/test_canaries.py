@@ -8,10 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, quote_plus
 
+import pytest
 from pod.scene import PUSH, Scene, command, scene
 from pod.together import side_by_side
 
 from sidecar.demo.double import Access, Double
+
+
+pytestmark = pytest.mark.long
 
 
 TOKEN = "canary/token+with=signs&more"

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
 from pod.scene import command, scene
 from pod.together import side_by_side
+
+
+pytestmark = pytest.mark.long
 
 
 @side_by_side

@@ -4,8 +4,12 @@ import asyncio
 import json
 import re
 
+import pytest
 from pod.scene import BUDGET, Scene, assert_about, scene
 from pod.together import side_by_side
+
+
+pytestmark = pytest.mark.long
 
 
 METRICS = {  # contracts.md, as far as this version measures it

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from pod.scene import LONG, assert_about, scene
 from pod.together import side_by_side
 
@@ -36,6 +37,7 @@ async def test_a_crash_that_nobody_announced_writes_nothing() -> None:
         assert s.events == []
 
 
+@pytest.mark.long
 @side_by_side
 async def test_a_false_alarm_expires_five_seconds_after_the_grace_period() -> None:
     async with scene(grace=3) as s:

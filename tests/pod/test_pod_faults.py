@@ -2,10 +2,14 @@
 
 import asyncio
 
+import pytest
 from pod.scene import BUDGET, LONG, PUSH, SHOP, SHORT, Scene, assert_about, free_port, scene
 from pod.together import side_by_side
 
 from sidecar.demo.double import Double, Instance
+
+
+pytestmark = pytest.mark.long
 
 
 def register(s: Scene) -> None:
