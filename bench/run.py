@@ -267,7 +267,7 @@ def rss(pid: int) -> float:
 
 
 async def memory(double: Double) -> Row:
-    """Idle, ready and after a minute's worth of surveys, beside a bare aiohttp server on the same Python."""
+    """Idle and ready, beside a bare aiohttp server on the same Python."""
     async with process(sys.executable, "-c", BARE, "18099") as bare:
         await until(lambda: answers(f"http://{POD}:18099/livez"))
         async with pod(double.address) as child:
