@@ -156,6 +156,7 @@ class SimApp:
     def __init__(self, *, visible: bool = True) -> None:
         self.visible = visible
         self.runs = 1
+        self.ports = frozenset({8080})
         self.open = True
         self.alive = True
         self.hangs = False
@@ -185,7 +186,7 @@ class SimApp:
     async def look(self, ports: frozenset[int]) -> Seen:
         if not self.open:
             return Seen(Port.CLOSED)
-        return Seen(Port.OPEN, self.life, frozenset({8080}), 10.0 if self.visible else None)
+        return Seen(Port.OPEN, self.life, self.ports, 10.0 if self.visible else None)
 
     async def hung(self, ports: frozenset[int]) -> bool:
         await asyncio.sleep(1.0 if self.hangs else 0.0)

@@ -623,3 +623,16 @@ async def test_thirty_services_are_ready_as_soon_as_each_was_asked_once() -> Non
         nacos.register(Instance(service, SHOP.ip, SHOP.port))
     async with world(replace(rules(), services=services), nacos, registered=False, warm=0) as w:
         assert await ready(w, 2.0) is True
+
+
+async def test_of_several_listeners_none_is_guessed_and_the_next_step_is_said() -> None:
+    """A neighbour behind the same address may be the one that Nacos shows first."""
+    app = SimApp()
+    app.ports = frozenset({8080, 9090})
+    async with world(replace(rules(cache=0), ports=frozenset()), app=app) as w:
+        assert w.runner.drain.ambiguous == (SHOP,)
+        assert await hook(w) == 25 + 5  # VERIFY's limit, then the cap
+        assert w.report()["outcome"] == "never_seen"
+        assert w.phases()["DEREGISTER"] == "failed"
+        assert "NACOS_DRAIN_NACOS_PORT" in str(w.report()["phases"])
+        assert w.nacos.records[SHOP].enabled is True
