@@ -126,10 +126,11 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
 
 
 def _signalled(runner: "Runner", trigger: Trigger) -> None:
-    """SIGTERM starts or joins; a second Ctrl-C is a person in a hurry."""
-    if trigger is Trigger.SIGINT and runner.drain.stop:
-        runner.release()
-    runner.trigger(trigger)
+    """SIGTERM, and SIGINT from a runtime, starts or joins. Ctrl-C at a terminal stops the sidecar, not the app."""
+    if trigger is Trigger.SIGINT and sys.stdin is not None and sys.stdin.isatty():
+        runner.leave()
+    else:
+        runner.trigger(trigger)
 
 
 def _rules(loaded: Loaded, addresses: tuple[str, ...]) -> Rules:
@@ -150,14 +151,17 @@ def _rules(loaded: Loaded, addresses: tuple[str, ...]) -> Rules:
 
 
 def _reader(secret: "Secret | None") -> "Callable[[], str | None] | None":
-    """The token, read again at each use; one that cannot be read admits nobody."""
+    """The token, read again at each use; one that cannot be read admits nobody, and says so."""
     if secret is None:
         return None
 
     def read() -> str | None:
         try:
             return secret.read()
-        except SecretUnreadable:
+        except SecretUnreadable as error:
+            import structlog  # noqa: PLC0415  serve binds before it loads
+
+            structlog.get_logger().error("auth.token_unreadable", error=str(error))
             return None
 
     return read
@@ -194,6 +198,7 @@ def _about(runner: "Runner") -> dict[str, object]:
             for i, k in state.known.items()
         ],
         "nodes": [{"node": name, "required": required} for name, required in state.nodes],
+        "registry_error": state.trouble or None,
         "traffic_source": state.settle.source,
     }
 
@@ -217,12 +222,18 @@ def plan(*, as_json: bool, **flags: Any) -> None:
     """Print the timetable that these settings make, and whether it fits. Exits 1 when it does not."""
     loaded = _load(flags, need_nacos=False)
     fitted = fit(loaded.grace_period, loaded.settings.app_stop, loaded.settings.consumer_cache)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
         import json  # noqa: PLC0415
 
         click.echo(json.dumps(fitted.as_json()))
     else:
         click.echo(timetable(fitted))
+    try:
+        load(os.environ, flags)
+    except SettingsError as error:
+        click.echo(f"serve would not start yet: {error}", err=True)
     if not fitted.fits:
         click.echo(_arithmetic(fitted), err=True)
         sys.exit(UNFIT)
@@ -248,7 +259,11 @@ def timetable(plan: Plan) -> str:
     lines.append(
         f"budget = {plan.grace_period:g} (GRACE_PERIOD) - {plan.app_stop:g} (APP_STOP) - 3 (margin) = {plan.budget:g} s"
     )
-    lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'NO. ' + _cover(plan)}")
+    usual = min(released, 1.0 + plan.cap)
+    lines.append(
+        f"usually the app is released after about {usual:g} s: proof takes 1 s, and callers are not watched yet"
+    )
+    lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + _cover(plan)}")
     return "\n".join(lines)
 
 
@@ -260,7 +275,10 @@ def _settling(plan: Plan) -> str:
 
 def _cover(plan: Plan) -> str:
     if plan.grace_needed is None:
-        return "NACOS_DRAIN_CONSUMER_CACHE says that consumers forget sooner; set it to 35s if any may not"
+        return (
+            f"NACOS_DRAIN_CONSUMER_CACHE is {plan.consumer_cache:g} s. Right where all consumers forget that soon "
+            "(0: they follow Nacos' pushes); set it to 35s if any may not"
+        )
     return (
         f"raise terminationGracePeriodSeconds and NACOS_DRAIN_GRACE_PERIOD to {plan.grace_needed:g} s, "
         "or set NACOS_DRAIN_CONSUMER_CACHE to what the consumers really use"
@@ -303,7 +321,7 @@ def drain(*, url: str | None, manual: bool, no_wait: bool, as_json: bool) -> Non
     from . import client  # noqa: PLC0415
 
     def progress(line: str) -> None:
-        if sys.stderr.isatty():
+        if not as_json:
             click.echo(line, err=True)
 
     asked = client.drain(

@@ -40,6 +40,8 @@ class Sidecar:
 async def drain(sidecar: Sidecar, *, manual: bool, wait: bool, as_json: bool, say: Say, progress: Say) -> int:
     """Start or join a drain and stay until the app may stop."""
     http = Http()
+    if wait:
+        progress(f"draining by {sidecar.url}; each phase is told as it ends")
     telling = asyncio.create_task(_progress(sidecar, http, progress), name="progress")
     try:
         answer = await sidecar.ask(http, "POST", "/drain", {"manual": str(int(manual)), "wait": str(int(wait))})
@@ -116,16 +118,20 @@ def overview(body: Mapping[str, Any]) -> str:
     """The status for eyes."""
     lines = [f"state          {body['state']}{'' if body['ready'] else ' (not ready: the instance was not yet seen)'}"]
     lines += [f"app            port {body['app']['port']}, process {body['app']['pid'] or 'not visible'}"]
-    lines += [
-        f"instance       {row['instance']} {'enabled' if row['enabled'] else 'DISABLED'}" for row in body["known"]
-    ]
+    out = body["state"] in {"draining", "released", "restoring"}
+    for row in body["known"]:
+        state = "being taken out or brought back, see below" if out else "enabled" if row["enabled"] else "DISABLED"
+        lines.append(f"instance       {row['instance']} {state}")
+    if body.get("registry_error"):
+        lines.append(f"registry       {body['registry_error']}")
     lines += [
         f"node           {row['node']}{'' if row['required'] else ' (discovered, not yet asked)'}"
         for row in body["nodes"]
     ]
     lines += [f"traffic        {body['traffic_source']}"]
     if body.get("report"):
-        lines += ["", told(body["report"])]
+        ended = body["report"].get("ended_at")
+        lines += ["", f"the last drain, ended at {ended}:" if ended else "the drain under way:", told(body["report"])]
     return "\n".join(lines)
 
 

@@ -36,6 +36,7 @@ KNOCK_TIMEOUT = 1.0
 STARTUP_HOLD = 3.0  # a sidecar that restarts in the middle of a drain is asked again within this time
 LEASE_SLACK = 5.0
 UNDO_BEFORE_END = 3.0
+LEAVING = 10.0  # what a person who pressed Ctrl-C waits for the instance to be back
 LAST_WORD = 1.0  # our own exit comes so long before the grace period ends
 EVIDENCE_AFTER_EXIT = 5.0
 OLD_LIFE = 60.0
@@ -132,6 +133,11 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A person at a terminal stops this sidecar, not the app: give back what was taken, and go."""
+
+
+@dataclass(frozen=True, slots=True)
 class Surveyed:
     """All records of a service on one of this pod's addresses, disabled ones too."""
 
@@ -193,7 +199,20 @@ class Tick:
     """Time passed."""
 
 
-Event = removal.Event | Triggered | Asked | Surveyed | Peeked | Knocked | Exited | Signalled | Rostered | Failed | Tick
+Event = (
+    removal.Event
+    | Triggered
+    | Asked
+    | Left
+    | Surveyed
+    | Peeked
+    | Knocked
+    | Exited
+    | Signalled
+    | Rostered
+    | Failed
+    | Tick
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +241,7 @@ class Drain:
     opened_at: float | None = None  # since when the app listens without a break, as far as we looked
     ready: bool = False
     ambiguous: tuple[Instance, ...] = ()
+    trouble: str = ""  # why the newest survey failed
     survey_at: float = 0.0
     surveys: int = 0
     peek_at: float = 0.0
@@ -327,6 +347,8 @@ class Drain:
                 return self._triggered(event, now)
             case Asked(resume):
                 return self._give_back(Outcome.ABORTED, "resume", now) if resume else self._hurry()
+            case Left():
+                return self._left(now)
             case Surveyed():
                 return self._surveyed(event, now)
             case Peeked(_, app):
@@ -367,7 +389,7 @@ class Drain:
     def _failed(self, effect: OwnEffect, error: str, now: float) -> "Drain":
         match effect:
             case Survey():
-                return self._next_survey(now)
+                return replace(self, trouble=error)._next_survey(now)
             case Peek():
                 return self._peeked(App(), now)
             case Knock():
@@ -414,7 +436,7 @@ class Drain:
             for r in mine
         }
         ambiguous = () if mine else listening
-        surveyed = replace(self, known={**others, **fresh}, ambiguous=ambiguous, nodes=event.nodes)
+        surveyed = replace(self, known={**others, **fresh}, ambiguous=ambiguous, nodes=event.nodes, trouble="")
         return surveyed._next_survey(now, absent=not event.listed)
 
     def _next_survey(self, now: float, *, absent: bool = False) -> "Drain":
@@ -532,6 +554,16 @@ class Drain:
             if not known:
                 ports = self.rules.ports or self.rules.app_ports or (self.app.ports if len(self.app.ports) == 1 else ())
                 yield from ((Instance(service, a, p), None) for a in self.rules.addresses for p in sorted(ports))
+
+    def _left(self, now: float) -> "Drain":
+        leaving = replace(self, stop=True)
+        if self.state is State.RESTORING and not self.stop:
+            return replace(leaving, restore_until=now + LEAVING)
+        lease = self.lease
+        if self.stop or self.state is State.ARMED or lease is None or lease.exited_at is not None:
+            return leaving._end(now)  # nothing is out because of us, or it was asked for twice
+        given = leaving._with(forced=Outcome.ABORTED, final_at=now)
+        return replace(given._restore(lease.removals, "left", now), restore_until=now + LEAVING)
 
     def _hurry(self) -> "Drain":
         return self._with(release_asked=True) if self.state is State.DRAINING else self

@@ -282,6 +282,11 @@ def _notes(lease: Lease) -> Iterator[str]:
         yield from (f"{n.name} is down by the word of another node: left out" for n in r.nodes if n.down)
     if any(r.one_address for r in lease.removals):
         yield "one Nacos address and no member list: the proof covers >= 1 node of ?"
+    if lease.final_at is not None and lease.exited_at is None and any(r.residue for r in lease.removals):
+        yield (
+            "the app was not seen to exit and its instance is disabled with our mark: it is enabled again by a sidecar "
+            "that starts beside it, or in the Nacos console"
+        )
     if lease.elsewhere:
         yield "nobody listens on the registered port here, so the app's exit cannot be seen: set NACOS_DRAIN_APP_PORTS"
     if lease.hook_at is None and lease.sigterm_at is not None:

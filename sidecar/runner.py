@@ -63,6 +63,10 @@ class Runner:
         self._take(core.Asked(resume=False))
         return True
 
+    def leave(self) -> None:
+        """A person stops this sidecar: what it took is given back."""
+        self._take(core.Left())
+
     async def released(self, lease_id: str) -> Lease | None:
         """Wait until the drain of this id lets the app go, or is given back."""
         last: Lease | None = None

@@ -101,7 +101,7 @@ class Voices:
         self._metrics = metrics
         self._report = report
         self._termination_log = termination_log
-        self._told: set[tuple[str, str]] = set()  # (lease, phase)
+        self._told: set[tuple[str, str]] = set()  # of this drain: phase and outcome
         self._trouble = ""
 
     def __call__(self, before: Drain, after: Drain, event: core.Event, now: float) -> None:
@@ -136,8 +136,9 @@ class Voices:
 
     def _tell_drain(self, old: Lease | None, new: Lease, after: Drain, now: float) -> None:
         for phase in phases(new, after.rules.release, now):
-            if (new.id, phase.phase.value) not in self._told:
-                self._told.add((new.id, phase.phase.value))
+            said = (phase.phase.value, phase.outcome.value)
+            if said not in self._told:  # a phase is told again when later evidence changes its outcome
+                self._told.add(said)
                 self._metrics.phase.labels(phase.phase.value).set(phase.seconds)
                 self._log.info("drain.phase_finished", id=new.id, **phase.as_json())
         if new.released_at is not None and (old is None or old.released_at is None):

@@ -95,7 +95,7 @@ def test_a_program_gets_the_plan_as_json() -> None:
 def test_a_plan_that_is_shrunk_says_what_would_cover_the_cache() -> None:
     result = run("plan", GRACE_PERIOD="30")
     assert result.exit_code == 0
-    assert "covers a 35 s consumer cache: NO. raise terminationGracePeriodSeconds" in result.stdout
+    assert "covers a 35 s consumer cache: no: raise terminationGracePeriodSeconds" in result.stdout
     assert "to 53 s" in result.stdout
 
 

@@ -636,3 +636,28 @@ async def test_of_several_listeners_none_is_guessed_and_the_next_step_is_said() 
         assert w.phases()["DEREGISTER"] == "failed"
         assert "NACOS_DRAIN_NACOS_PORT" in str(w.report()["phases"])
         assert w.nacos.records[SHOP].enabled is True
+
+
+async def test_a_person_who_stops_the_sidecar_stops_not_the_app() -> None:
+    """Ctrl-C at a terminal: what was taken is given back before we go."""
+    async with world(rules(grace=60, kubernetes=False)) as w:
+        w.runner.trigger(Trigger.HOOK)
+        await w.at(3)
+        w.runner.leave()
+        assert await ended(w) < 5
+        assert w.nacos.records[SHOP].enabled is True
+        assert w.nacos.records[SHOP].mark == ""
+        assert w.report()["outcome"] == "aborted"
+
+
+async def test_a_person_who_stops_an_idle_sidecar_or_insists_does_not_wait() -> None:
+    async with world() as w:
+        w.runner.leave()
+        assert await ended(w) == 0
+    async with world() as w:
+        w.runner.trigger(Trigger.HOOK)
+        await w.at(3)
+        w.nacos.named["a"].fault = "hang"
+        w.runner.leave()
+        w.runner.leave()
+        assert await ended(w) == 3
