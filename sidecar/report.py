@@ -282,7 +282,8 @@ def _notes(lease: Lease) -> Iterator[str]:
         yield from (f"{n.name} is down by the word of another node: left out" for n in r.nodes if n.down)
     if any(r.one_address for r in lease.removals):
         yield "one Nacos address and no member list: the proof covers >= 1 node of ?"
-    if lease.final_at is not None and lease.exited_at is None and any(r.residue for r in lease.removals):
+    left = lease.final_at is not None and lease.exited_at is None and lease.forced is None
+    if left and any(r.residue for r in lease.removals):
         yield (
             "the app was not seen to exit and its instance is disabled with our mark: it is enabled again by a sidecar "
             "that starts beside it, or in the Nacos console"
