@@ -41,7 +41,7 @@ async def drain(sidecar: Sidecar, *, manual: bool, wait: bool, as_json: bool, sa
     """Start or join a drain and stay until the app may stop."""
     http = Http()
     if wait:
-        progress(f"draining by {sidecar.url}; each phase is told as it ends")
+        progress(f"asking {sidecar.url} for a drain; each phase is told as it ends")
     telling = asyncio.create_task(_progress(sidecar, http, progress), name="progress")
     try:
         answer = await sidecar.ask(http, "POST", "/drain", {"manual": str(int(manual)), "wait": str(int(wait))})

@@ -15,7 +15,7 @@ async def test_drain_waits_until_the_app_may_stop_and_status_tells_of_it() -> No
     async with scene({"TOKEN": "right"}) as s:
         env = {"NACOS_DRAIN_TOKEN": "right", "NACOS_DRAIN_LISTEN": f"{s.ip}:{s.port}"}
         code, out, err = await command("drain", env={**env, "NACOS_DRAIN_TOKEN": "wrong"})
-        assert (code, err) == (2, "")
+        assert (code, err) == (2, f"asking {s.url} for a drain; each phase is told as it ends\n")
         assert "set NACOS_DRAIN_TOKEN to the sidecar's" in out
         code, out, err = await command("drain", "--json", env=env)
         assert (code, err) == (0, "")

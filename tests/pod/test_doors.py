@@ -112,7 +112,8 @@ async def test_status_report_and_metrics_have_the_fields_of_the_contract() -> No
     async with scene() as s:
         await s.until_app_seen()
         status = await s.status()
-        assert set(status) == {"version", "state", "ready", "plan", "app", "known", "nodes", "traffic_source", "report"}
+        fields = {"version", "state", "ready", "plan", "app", "known", "nodes", "registry_error", "traffic_source"}
+        assert set(status) == fields | {"report"}
         assert (status["state"], status["ready"], status["report"]) == ("armed", True, None)
         assert status["app"]["ports"] == [s.app_port]
         assert status["app"]["pid"] == s.pod.pid("app")
