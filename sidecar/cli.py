@@ -126,11 +126,16 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
 
 
 def _signalled(runner: "Runner", trigger: Trigger) -> None:
-    """SIGTERM, and SIGINT from a runtime, starts or joins. Ctrl-C at a terminal stops the sidecar, not the app."""
+    """SIGTERM, and SIGINT from a runtime, starts or joins; SIGINT again ends the waits.
+
+    Ctrl-C at a terminal stops the sidecar, not the app.
+    """
     if trigger is Trigger.SIGINT and sys.stdin is not None and sys.stdin.isatty():
         runner.leave()
-    else:
-        runner.trigger(trigger)
+        return
+    if trigger is Trigger.SIGINT and runner.drain.stop:
+        runner.release()
+    runner.trigger(trigger)
 
 
 def _rules(loaded: Loaded, addresses: tuple[str, ...]) -> Rules:
