@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sidecar.settle import CROWDS, Call, Clause, Rule, Settle, Verdict
 
@@ -295,3 +296,74 @@ def test_it_ends_before_the_cap_only_if_every_peer_in_memory_has_shown_a_rhythm(
             fresh = {m for m, p in calls if p == peer and m >= TRIGGER - QUICK.look_back}
             assert len(fresh) >= 3 or peer in {p for _, p in rhythms}
             assert settle.peers[peer].owed is not None
+
+
+# -- a walk ----------------------------------------------------------------------------------------------------------
+
+
+class SettleMachine(RuleBasedStateMachine):
+    """Samples, losses and the trigger in any order; the clock of SETTLE starts with the trigger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.settle = Settle(since=self.now, source="wire")
+        self.frozen_at: float | None = None
+        self.lost_at: float | None = None
+        self.strangers: set[str] = set()
+        self.owed: dict[str, float | None] = {}
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 10.0, 290.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(peers=st.sets(st.sampled_from(["10.0.0.1", "10.0.0.2", "127.0.0.1"])), complete=st.booleans())
+    def a_sample_shows_calls(self, peers: set[str], complete: bool) -> None:
+        if not complete:
+            self.lost_at = self.now
+        if self.frozen_at is not None:
+            self.strangers |= peers - self.owed.keys()
+        self.settle = self.settle.observe([Call(p, self.now) for p in peers], self.now, complete=complete)
+
+    @precondition(lambda self: self.frozen_at is None)
+    @rule()
+    def the_trigger_comes(self) -> None:
+        self.settle = self.settle.freeze(self.now)
+        self.frozen_at = self.now
+        self.owed = {a: p.owed for a, p in self.settle.peers.items()}
+
+    @precondition(lambda self: self.frozen_at is not None)
+    @rule()
+    def the_lease_ends(self) -> None:
+        self.settle = self.settle.thaw()
+        self.frozen_at = None
+        self.strangers = set()
+
+    @invariant()
+    def nobody_is_let_go_early_and_nothing_unknown_counts_as_quiet(self) -> None:
+        if self.frozen_at is None:
+            return
+        started, cap = self.frozen_at, self.frozen_at + 40
+        verdict = self.settle.verdict(started, cap, self.now)
+        assert verdict.done or self.now < cap
+        if not verdict.done or self.now >= cap:
+            return
+        rule_ = self.settle.rule
+        assert self.now >= started + rule_.floor
+        assert started - 1000.0 >= rule_.look_back, "too young to know"
+        assert self.lost_at is None or self.lost_at < started - rule_.look_back
+        assert not self.strangers & self.settle.peers.keys(), "who appears after the trigger has no rhythm"
+        for address, peer in self.settle.peers.items():
+            owed = self.owed[address]
+            assert owed is not None
+            assert address != "127.0.0.1"
+            assert self.now - peer.last > owed >= rule_.quiet
+
+    @invariant()
+    def rhythms_are_fixed_at_the_trigger(self) -> None:
+        if self.frozen_at is not None:
+            assert all(self.settle.peers[a].owed == o for a, o in self.owed.items() if a in self.settle.peers)
+
+
+TestSettleMachine = SettleMachine.TestCase
+TestSettleMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
