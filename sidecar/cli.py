@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 UNFIT, USAGE = 1, 2
+STOPS = ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT))
 
 
 @click.group(
@@ -53,7 +54,7 @@ def main(context: click.Context) -> None:
 def serve(**flags: Any) -> None:
     """Run the sidecar: listen for the preStop hook, drain, watch the app until it has exited."""
     early: list[Trigger] = []
-    for number, trigger in ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT)):
+    for number, trigger in STOPS:
         signal.signal(number, lambda *_, trigger=trigger: early.append(trigger))
     loaded = _load(flags)
     from .listener import bind  # noqa: PLC0415  serve binds before it loads
@@ -117,7 +118,7 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
             log.warning("settings.warning", warning=warning)
         _tell_plan(log, rules.plan)
         async with runner.running():
-            for number, trigger in ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT)):
+            for number, trigger in STOPS:
                 loop.add_signal_handler(number, _signalled, runner, trigger)
             for trigger in early:
                 _signalled(runner, trigger)

@@ -415,10 +415,13 @@ class Drain:
 
     def claim(self, records: Iterable[Record]) -> tuple[Record, ...]:
         """The records that are ours: a port of the app. A guess only where nobody else listens on this address."""
-        ports = (
-            self.rules.ports or self.rules.app_ports or (self.app.ports if len(self.app.ports) == 1 else frozenset())
-        )
-        return tuple(r for r in records if r.instance.port in ports)
+        return tuple(r for r in records if r.instance.port in self._registered_ports)
+
+    @property
+    def _registered_ports(self) -> frozenset[int]:
+        """The ports that may be ours in Nacos: those that are set, else the only one on which anybody listens."""
+        alone = self.app.ports if len(self.app.ports) == 1 else frozenset()
+        return self.rules.ports or self.rules.app_ports or alone
 
     def _surveyed(self, event: Surveyed, now: float) -> "Drain":
         mine, service = self.claim(event.records), event.effect.service
@@ -552,8 +555,8 @@ class Drain:
             known = [(i, k) for i, k in self.known.items() if i.service == service]
             yield from known
             if not known:
-                ports = self.rules.ports or self.rules.app_ports or (self.app.ports if len(self.app.ports) == 1 else ())
-                yield from ((Instance(service, a, p), None) for a in self.rules.addresses for p in sorted(ports))
+                ports = sorted(self._registered_ports)
+                yield from ((Instance(service, a, p), None) for a in self.rules.addresses for p in ports)
 
     def _left(self, now: float) -> "Drain":
         leaving = replace(self, stop=True)

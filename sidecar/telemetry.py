@@ -102,7 +102,6 @@ class Voices:
         self._report = report
         self._termination_log = termination_log
         self._told: set[tuple[str, str]] = set()  # of this drain: phase and outcome
-        self._trouble = ""
 
     def __call__(self, before: Drain, after: Drain, event: core.Event, now: float) -> None:
         """Observe one step."""
@@ -110,7 +109,7 @@ class Voices:
         old, new = before.lease, after.lease
         if new is not None and (old is None or old.id != new.id):
             self._started(new)
-        if new is not None:
+        if new is not None and (new is not old or after.state is not State.ARMED):
             self._tell_drain(old if old is not None and old.id == new.id else None, new, after, now)
         if after.restoring != before.restoring:
             self._tell_restores(before, after)
@@ -149,7 +148,9 @@ class Voices:
                 self._metrics.drains.labels(new.trigger.value, new.outcome.value).inc()
             self._conclude("drain.finished", new)
         elif new.forced is not None and (old is None or old.forced is None):
-            self._leave_word(new)  # a late change of the outcome: the line was written, the report was not final
+            self._leave_word(
+                self._report(new)
+            )  # a late change of the outcome: the line was written, the report was not final
 
     def _conclude(self, event: str, lease: Lease) -> None:
         """The lines that have to stand alone: a dying pod is rarely asked again."""
@@ -158,10 +159,9 @@ class Voices:
             return
         level = self._log.info if lease.outcome.value in {"drained", "nothing_registered"} else self._log.warning
         level(event, **{k: v for k, v in told.items() if k not in {"schema", "plan"}})
-        self._leave_word(lease)
+        self._leave_word(told)
 
-    def _leave_word(self, lease: Lease) -> None:
-        told = self._report(lease)
+    def _leave_word(self, told: dict[str, object] | None) -> None:
         if told is not None and self._termination_log.exists():
             try:
                 self._termination_log.write_text(json.dumps(shrunk(told, TERMINATION_BYTES)))
@@ -185,7 +185,8 @@ class Voices:
         match event:
             case core.Surveyed(_, records, node):
                 self._metrics.listed.labels(node).set(any(r.enabled for r in after.claim(records)))
-                self._settled()
+                if before.trouble:
+                    self._log.info("registry.available")
                 if after.known.keys() - before.known.keys():
                     self._log.info(
                         "registry.seen",
@@ -203,8 +204,7 @@ class Voices:
             case core.Failed(core.Survey(_, turn), error):
                 if before.nodes:
                     self._metrics.listed.labels(before.nodes[turn % len(before.nodes)][0]).set(math.nan)
-                if error != self._trouble:
-                    self._trouble = error
+                if error != before.trouble:
                     self._log.warning("registry.unavailable", error=error)
             case removal.Found(removal.Read(_, node)) | removal.Failed(removal.Read(_, node)):
                 self._metrics.listed.labels(node).set(_listed(after, node))
@@ -212,11 +212,6 @@ class Voices:
                 pass
         if after.ready and not before.ready:
             self._log.info("registry.ready")
-
-    def _settled(self) -> None:
-        if self._trouble:
-            self._trouble = ""
-            self._log.info("registry.available")
 
 
 def _listed(drain: Drain, node: str) -> float:

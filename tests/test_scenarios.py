@@ -661,3 +661,15 @@ async def test_a_person_who_stops_an_idle_sidecar_or_insists_does_not_wait() -> 
         w.runner.leave()
         w.runner.leave()
         assert await ended(w) == 3
+
+
+async def test_a_drain_that_was_given_back_does_not_go_on_expiring() -> None:
+    """What its report said at its end is what it says a minute later."""
+    async with world(rules(grace=60)) as w:
+        w.nacos.named["a"].fault, w.nacos.named["a"].on = "unavailable", "write"
+        w.runner.trigger(Trigger.HOOK)
+        await w.at(1)
+        assert w.runner.resume() is None
+        before = w.report()["phases"]
+        await w.at(60)
+        assert w.report()["phases"] == before
