@@ -15,7 +15,7 @@ from . import __version__
 from .drain import Rules
 from .lease import Release, Trigger
 from .plan import SHORTEST_BUDGET, Plan, fit
-from .removal import Service
+from .registration import Service
 from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
 
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, replace
 from . import removal
 from .lease import App, Lease, Life, Outcome, Port, Release, Residue, State, Trigger, Why
 from .plan import Plan
-from .removal import Goal, Instance, Record, Removal, Service, View
+from .registration import Instance, Record, Service
+from .removal import Goal, Removal, View
 from .settle import Settle, Verdict
 
 

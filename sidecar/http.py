@@ -7,6 +7,7 @@ says nothing about the request.
 """
 
 import asyncio
+import ssl
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Answer:
 class Http:
     """A client for a handful of servers. Close it when done."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ca_file: str | None = None) -> None:
+        self._ca_file = ca_file
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
@@ -50,10 +52,13 @@ class Http:
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Created on first use: a session wants a running loop."""
         if fresh:
-            self._fresh = self._fresh or _session(force_close=True)
+            self._fresh = self._fresh or self._new(force_close=True)
             return self._fresh
-        self._kept = self._kept or _session(force_close=False)
+        self._kept = self._kept or self._new(force_close=False)
         return self._kept
+
+    def _new(self, *, force_close: bool) -> aiohttp.ClientSession:
+        return _session(_trusted(self._ca_file), force_close=force_close)
 
     async def request(
         self,
@@ -63,13 +68,14 @@ class Http:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        body: bytes | None = None,
         fresh: bool = False,
     ) -> Answer:
         """Send one request. Every HTTP status is an answer; raises Unavailable when there is none.
 
         `fresh` opens a new connection, so that a balancer may choose another server.
         """
-        parts = {"params": params, "headers": headers, "data": form}
+        parts = {"params": params, "headers": headers, "data": form if body is None else body}
         trace = SimpleNamespace(reused=False)
         async with self._slots[urlsplit(url).netloc]:
             try:
@@ -96,8 +102,19 @@ class Http:
                 await session.close()
 
 
-def _session(*, force_close: bool) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
+def _trusted(ca_file: str | None) -> ssl.SSLContext | bool:
+    """Whom to believe: the system's authorities, or those of a file alone. Read at the first connection."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:  # a mounted file may come later: no reason not to start
+        reason = "not a PEM file of certificates" if isinstance(error, ssl.SSLError) else getattr(error, "strerror", "")
+        raise Unavailable(f"the CA file {ca_file} cannot be used: {reason or 'not readable'}") from None
+
+
+def _session(trusted: ssl.SSLContext | bool, *, force_close: bool) -> aiohttp.ClientSession:  # noqa: FBT001
+    connector = aiohttp.TCPConnector(limit=0, force_close=force_close, ssl=trusted)
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     trace.on_connection_create_start.append(_note_new)

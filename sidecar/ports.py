@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .lease import App as AppSeen
 from .lease import Life
-from .removal import Instance, Record, Service
+from .registration import Identity, Instance, Publisher, Record, Service
 
 
 class Unavailable(Exception):
@@ -56,6 +56,12 @@ class Registry(Protocol):
     async def sweep(self, node: str, instance: Instance, *, weight: float) -> None:
         """Enable the record of an instance that is gone. Only while Nacos' expiry mark stands. Raises NotThere."""
 
+    async def publisher(self, node: str, instance: Instance) -> Publisher:
+        """Who holds it in the registry; UNKNOWN where this generation of servers does not tell."""
+
+    def aim(self, servers: Iterable[str]) -> None:
+        """Use these servers. Only where none were configured: the app has told which ones it uses."""
+
     async def down(self) -> frozenset[str]:
         """The nodes that a node which answers lists as DOWN."""
 
@@ -77,3 +83,49 @@ class App(Protocol):
 
     async def signal(self, life: Life | None, *, kill: bool) -> None:
         """SIGTERM, or SIGKILL, to the app's process. Raises Rejected when it may not or must not be signalled."""
+
+
+class Inside(Protocol):
+    """The app's own way out of Nacos and back, by the name of a road.
+
+    An answer is the app's word, not a proof. Raises Rejected for what will not work the next time either (no such
+    endpoint, not allowed), Unavailable for the rest.
+    """
+
+    async def offline(self, road: str) -> None:
+        """Ask the app to leave Nacos. Idempotent."""
+
+    async def online(self, road: str) -> None:
+        """Ask the app to register again. Idempotent."""
+
+
+class Actuator(Inside, Protocol):
+    """What Spring Boot's actuator tells besides."""
+
+    async def identity(self, ports: frozenset[int]) -> Identity | None:
+        """How the app is registered, by its own word; None where it does not tell that.
+
+        Without a configured URL it is looked for on these ports, where the app listens.
+        """
+
+    async def healthy(self) -> bool | None:
+        """Whether its health endpoint is content; None where it has none for us."""
+
+    async def shutdown(self) -> None:
+        """Ask the app to stop. Raises Rejected where the endpoint is not open."""
+
+
+class Watch(Protocol):
+    """A subscription such as a consumer has: one more reader for the proof."""
+
+    def subscribe(self, service: Service) -> None:
+        """Have the service's pushes from now on. Idempotent, returns at once."""
+
+    async def read(self, service: Service, addresses: Iterable[str]) -> tuple[Record, ...]:
+        """What the newest push shows on these addresses.
+
+        Raises Unavailable while the connection is lost, or before the first push.
+        """
+
+    async def close(self) -> None:
+        """End the subscription."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from .registration import OPENAPI, Instance, Record, Road
+
 
 READ_PERIOD = 0.25  # while a proof is sought
 WATCH_PERIOD = 2.0  # once it is found
@@ -53,60 +55,6 @@ class View(StrEnum):
     NEVER_SEEN = "never_seen"  # not there, and never was as far as we know: perhaps the wrong key
     UNKNOWN = "unknown"
     DOWN = "down"  # refuses, and a node that answers says so too
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A service as Nacos keys it. The namespace is an id, not a name; empty is `public`."""
-
-    name: str
-    group: str = "DEFAULT_GROUP"
-    namespace: str = ""
-    cluster: str = "DEFAULT"
-
-    def __str__(self) -> str:
-        return f"{self.namespace or 'public'}/{self.group}/{self.name}/{self.cluster}"
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """The key of one registration."""
-
-    service: Service
-    ip: str
-    port: int
-
-    @property
-    def address(self) -> str:
-        """The ip and port as one would write them in a URL."""
-        bare = self.ip.strip("[]")  # Spring Cloud Alibaba registers IPv6 with its brackets
-        return f"[{bare}]:{self.port}" if ":" in bare else f"{bare}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.service} {self.address}"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What Nacos holds of an instance, parsed at the edge."""
-
-    instance: Instance
-    enabled: bool = True
-    weight: float = 1.0
-    healthy: bool = True
-    ephemeral: bool = True
-    mark: str = ""  # our metadata: who disabled it and when; empty when nobody of us did
-
-
-@dataclass(frozen=True, slots=True)
-class Road:
-    """A way out of Nacos. An undoable one can be undone without restarting the app."""
-
-    name: str
-    undoable: bool
-
-
-OPENAPI = Road("openapi", undoable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from . import removal
 from .drain import Drain, Effect, Event, Rules
 from .lease import Lease, State, Trigger
 from .ports import App, NotThere, Registry, Rejected, Unavailable
-from .removal import Record
+from .registration import Record
 from .report import report
 from .settle import Settle
 

@@ -30,19 +30,8 @@ from sidecar.drain import (
 )
 from sidecar.lease import App, Lease, Life, Port, State, Trigger
 from sidecar.plan import fit
-from sidecar.removal import (
-    Absent,
-    Acknowledged,
-    Disable,
-    Enable,
-    Found,
-    Instance,
-    Look,
-    Read,
-    Record,
-    Service,
-    Sweep,
-)
+from sidecar.registration import Instance, Record, Service
+from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Read, Sweep
 from sidecar.removal import Failed as NotDone
 from sidecar.settle import Settle
 

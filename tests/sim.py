@@ -13,7 +13,7 @@ from sidecar.lease import App as Seen
 from sidecar.lease import Life, Port, Release, Residue
 from sidecar.plan import fit
 from sidecar.ports import NotThere, Rejected, Unavailable
-from sidecar.removal import Instance, Record, Service
+from sidecar.registration import Instance, Publisher, Record, Service
 from sidecar.runner import Runner
 
 
@@ -45,6 +45,8 @@ class SimNacos:
         self.marks: list[tuple[float, str, str]] = []
         self.trace: list[tuple[float, str]] = []
         self.downs: frozenset[str] = frozenset()
+        self.holder = Publisher.GRPC
+        self.aimed: tuple[str, ...] = ()
 
     # -- the world ---------------------------------------------------------------------------------
 
@@ -141,6 +143,12 @@ class SimNacos:
     async def sweep(self, node: str, instance: Instance, *, weight: float) -> None:
         await self._call(node, "write", "sweep")
         self.left.pop(instance, None)
+
+    async def publisher(self, node: str, instance: Instance) -> Publisher:
+        return self.holder
+
+    def aim(self, servers: Iterable[str]) -> None:
+        self.aimed = tuple(servers)
 
     async def down(self) -> frozenset[str]:
         await asyncio.sleep(LATENCY)

@@ -14,7 +14,8 @@ from pocket import SHOP, Pocket, rules
 
 from sidecar.drain import Asked, AwaitExit, Roster, Signal, Survey, Surveyed, Tick
 from sidecar.lease import App, Life, Outcome, Port, Release, Residue, State, Trigger, Why
-from sidecar.removal import Disable, Enable, Look, Record, Road, Sweep
+from sidecar.registration import Record, Road
+from sidecar.removal import Disable, Enable, Look, Sweep
 from sidecar.report import Phase, phases, report
 
 

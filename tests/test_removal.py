@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sidecar.registration import OPENAPI, Instance, Record, Road, Service
 from sidecar.removal import (
-    OPENAPI,
     TOO_LATE,
     Absent,
     Acknowledged,
@@ -21,13 +21,9 @@ from sidecar.removal import (
     Failed,
     Found,
     Goal,
-    Instance,
     Look,
     Read,
-    Record,
     Removal,
-    Road,
-    Service,
     Sweep,
     View,
 )

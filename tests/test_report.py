@@ -10,7 +10,8 @@ from pocket import Pocket, rules
 
 from sidecar.lease import Lease, Outcome, Release, State, Trigger, Why
 from sidecar.plan import fit
-from sidecar.removal import Instance, Node, Record, Removal, Service
+from sidecar.registration import Instance, Record, Service
+from sidecar.removal import Node, Removal
 from sidecar.report import Ending, Phase, phases, report, shrunk
 from sidecar.settle import Call, Clause, Rule, Settle, Verdict
 

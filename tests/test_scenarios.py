@@ -10,7 +10,7 @@ from sim import SHOP, Node, SimApp, SimNacos, World, rules
 
 from sidecar.drain import Rules
 from sidecar.lease import Release, Residue, State, Trigger
-from sidecar.removal import Instance, Service
+from sidecar.registration import Instance, Service
 
 
 pytestmark = pytest.mark.looptime

@@ -20,7 +20,7 @@ from sim import SimApp, SimNacos, World, rules
 from sidecar import server
 from sidecar.lease import Release, Trigger
 from sidecar.listener import bind
-from sidecar.removal import Instance, Service
+from sidecar.registration import Instance, Service
 from sidecar.server import Door, Surface, serving
 from sidecar.telemetry import TERMINATION_BYTES, Metrics, Voices, configure
 

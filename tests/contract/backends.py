@@ -17,7 +17,7 @@ from rig.openapi import Server as Api
 from rig.records import Instance
 from rig.servers import NacosServer
 
-from sidecar import removal
+from sidecar import registration
 from sidecar.adapters.nacos import Nacos
 from sidecar.demo.double import Access, Double
 from sidecar.demo.double import Service as DoubleService
@@ -59,7 +59,7 @@ class App:
         self._connection = secrets.token_hex(4)
 
     @property
-    def key(self) -> removal.Instance:
+    def key(self) -> registration.Instance:
         """As the product names it."""
         return key(self.instance)
 
@@ -187,7 +187,7 @@ async def double_backend(name: str, stack: AsyncExitStack, *, context_path: str 
     return Backend(name, double.url, api, ("nacos", PASSWORD), stack, double=double)
 
 
-def key(instance: Instance) -> removal.Instance:
+def key(instance: Instance) -> registration.Instance:
     """An instance of the rig as the product names it."""
-    service = removal.Service(instance.service, instance.group, instance.namespace, instance.cluster)
-    return removal.Instance(service, instance.ip, instance.port)
+    service = registration.Service(instance.service, instance.group, instance.namespace, instance.cluster)
+    return registration.Instance(service, instance.ip, instance.port)

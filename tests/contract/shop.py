@@ -7,7 +7,7 @@ from typing import Any
 from sidecar.adapters.nacos import Nacos, name_of
 from sidecar.demo.double import Access, Dialect, Double
 from sidecar.http import Http
-from sidecar.removal import Instance, Record, Service
+from sidecar.registration import Instance, Record, Service
 
 
 SHOP = Service("shop")

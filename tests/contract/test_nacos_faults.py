@@ -32,7 +32,7 @@ from sidecar.demo.double import Service as DoubleService
 from sidecar.demo.double.faults import Kind
 from sidecar.http import MOST_AT_ONCE, MOST_BYTES
 from sidecar.ports import NotThere, Rejected, Unavailable
-from sidecar.removal import Record
+from sidecar.registration import Record
 
 
 # -- no answer, late, half

@@ -17,7 +17,7 @@ from sidecar.adapters.nacos import Nacos, name_of
 from sidecar.demo.double import Access, Dialect, Double
 from sidecar.http import Http
 from sidecar.ports import NotThere, Rejected, Unavailable
-from sidecar.removal import Record
+from sidecar.registration import Record
 
 
 VARIABLES = "NACOS_DRAIN_NACOS_USERNAME and NACOS_DRAIN_NACOS_PASSWORD"

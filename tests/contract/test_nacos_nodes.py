@@ -10,7 +10,7 @@ from sidecar.adapters.nacos import name_of
 from sidecar.adapters.nacos.answers import Member
 from sidecar.adapters.nacos.nodes import Nodes
 from sidecar.demo.double import Access, cluster
-from sidecar.removal import Record
+from sidecar.registration import Record
 
 
 # -- housekeeping

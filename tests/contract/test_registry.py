@@ -17,7 +17,7 @@ from rig.records import Host, Instance
 from rig.servers import NacosServer
 
 from sidecar.ports import NotThere, Rejected
-from sidecar.removal import Record
+from sidecar.registration import Record
 
 
 KINDS: list[Kind] = ["grpc", "beat", "persistent"]

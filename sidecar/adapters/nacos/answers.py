@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sidecar.http import Answer
 from sidecar.ports import Unavailable
-from sidecar.removal import Instance, Record, Service
+from sidecar.registration import Instance, Record, Service
 
 from .dialects import Dialect
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 from sidecar.ports import NotThere
-from sidecar.removal import Instance, Service
+from sidecar.registration import Instance, Service
 
 from .answers import MARK
 from .dialects import Dialect

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sidecar.http import Answer, Http
 from sidecar.ports import NotThere, Rejected, Unavailable
-from sidecar.removal import Instance, Record, Service
+from sidecar.registration import Instance, Publisher, Record, Service
 
 from . import answers, calls
 from .dialects import FORBIDDEN, LOST, Dialect, InTrouble, NotNacos, detect
@@ -100,6 +100,14 @@ class Nacos:
         """Enable what a gone instance left behind."""
         edit = partial(calls.sweep, instance=instance, weight=weight)
         await self._ask(node, "sweep", edit, answers.wrote)
+
+    async def publisher(self, node: str, instance: Instance) -> Publisher:
+        """Who holds it in the registry."""
+        return Publisher.UNKNOWN
+
+    def aim(self, servers: Iterable[str]) -> None:
+        """Use these servers, as none were configured."""
+        self._nodes = Nodes(servers)
 
     async def down(self) -> frozenset[str]:
         """Who is DOWN by the word of a node that answers."""
