@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from . import removal
+from .evidence import Node, View
 from .lease import App, Lease, Life, Outcome, Port, Release, Residue, State, Trigger, Why
-from .plan import Plan
-from .registration import Instance, Record, Service
-from .removal import Goal, Removal, View
+from .plan import ASSUMED_APP_STOP, Plan, fit
+from .registration import OPENAPI, Identity, Instance, Publisher, Record, Road, Service
+from .removal import Goal, Offline, Online, Removal
 from .settle import Settle, Verdict
 
 
@@ -42,6 +43,8 @@ LAST_WORD = 1.0  # our own exit comes so long before the grace period ends
 EVIDENCE_AFTER_EXIT = 5.0
 OLD_LIFE = 60.0
 ROSTER_PERIOD = 2.0
+DUBBO = "dubbo"  # the road for what Dubbo has registered
+DUBBO_NAMES = ("providers:", "consumers:")  # how it names the services of its interfaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class Rules:
     kubernetes: bool = False
     residue: Residue = Residue.OURS
     kill: bool = False
+    roads: tuple[Road, ...] = ()  # by which the app itself may be asked, in this order
+    actuator: bool = False  # whether the app can be asked who it is
+    app_stop_assumed: bool = False  # APP_STOP is not set: a longer wait that is built into the app counts
     jitter: float = 1.0  # of the survey's period, so that a fleet does not ask in step
 
 
@@ -70,6 +76,24 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
+class Identify:
+    """Ask the app how it is registered. Without a configured address it is looked for on these ports."""
+
+    ports: frozenset[int]
+    turn: int
+    timeout: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask who holds an instance in the registry."""
+
+    instance: Instance
+    node: str
+    timeout: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
 class Peek:
     """Look at the app's listening sockets. No ports: all but our own."""
 
@@ -80,7 +104,7 @@ class Peek:
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """Ask whether the app still accepts a connection."""
+    """Ask whether the app still accepts a connection, and whether its health endpoint is content."""
 
     ports: frozenset[int]
     timeout: float = KNOCK_TIMEOUT + 0.5
@@ -104,6 +128,13 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Ask the app to stop by itself."""
+
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Roster:
     """Ask the nodes that answer which members are down."""
 
@@ -111,7 +142,7 @@ class Roster:
     timeout: float = 2.0
 
 
-OwnEffect = Survey | Peek | Knock | AwaitExit | Signal | Roster
+OwnEffect = Survey | Identify | Inquire | Peek | Knock | AwaitExit | Signal | Shutdown | Roster
 Effect = removal.Effect | OwnEffect
 
 
@@ -150,6 +181,22 @@ class Surveyed:
 
 
 @dataclass(frozen=True, slots=True)
+class Identified:
+    """What the app said of its registration; None: it does not tell that."""
+
+    effect: Identify
+    identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who holds an instance."""
+
+    effect: Inquire
+    publisher: Publisher
+
+
+@dataclass(frozen=True, slots=True)
 class Peeked:
     """What the kernel showed of the app."""
 
@@ -159,10 +206,11 @@ class Peeked:
 
 @dataclass(frozen=True, slots=True)
 class Knocked:
-    """Whether a connection was accepted; a refused one is not hung."""
+    """Whether a connection was accepted, a refused one not being hung; and whether the app calls itself ill."""
 
     effect: Knock
     hung: bool
+    ill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +222,9 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """The signal was delivered."""
+    """The signal was delivered, or the shutdown was answered."""
 
-    effect: Signal
+    effect: Signal | Shutdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,20 +248,16 @@ class Tick:
     """Time passed."""
 
 
-Event = (
-    removal.Event
-    | Triggered
-    | Asked
-    | Left
-    | Surveyed
-    | Peeked
-    | Knocked
-    | Exited
-    | Signalled
-    | Rostered
-    | Failed
-    | Tick
-)
+Answer = removal.Event | Surveyed | Identified | Told | Peeked | Knocked | Exited | Signalled | Rostered | Failed
+Event = Answer | Triggered | Asked | Left | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a lease is not given back."""
+
+    reason: str
+    for_good: bool = False  # nothing that this sidecar can do would help
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +269,7 @@ class Known:
     was_enabled: bool = False  # in this app life
     seen: bool = True  # in a list, or disabled: what a proof may build on
     by: str = ""  # the node that showed it
+    publisher: Publisher | None = None  # None: not asked yet in this app life
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +290,10 @@ class Drain:
     trouble: str = ""  # why the newest survey failed
     survey_at: float = 0.0
     surveys: int = 0
+    identity: Identity | None = None
+    identify_at: float = 0.0
+    identifies: int = 0
+    unidentified: str = ""  # why the app has not told who it is
     peek_at: float = 0.0
     peeks: int = 0
     roster_at: float = 0.0
@@ -277,17 +326,27 @@ class Drain:
                 yield from r.wanted(now, may_write=True)
         if self.peek_at <= now:
             yield Peek(self._app_ports(), self.peeks)
-        if self.state is State.ARMED and self.survey_at <= now and self.rules.services:
-            yield Survey(self.rules.services[self.surveys % len(self.rules.services)], self.surveys)
+        if self.state is State.ARMED:
+            yield from self._idle(now)
+
+    def _idle(self, now: float) -> Iterator[Effect]:
+        """What keeps the trigger from having to ask first."""
+        if self.rules.actuator and self.identify_at <= now:
+            yield Identify(self.app.ports, self.identifies)
+        if self.survey_at <= now and self.services:
+            yield Survey(self.services[self.surveys % len(self.services)], self.surveys)
+        stranger = next((k for k in self.known.values() if k.publisher is None and k.by), None)
+        if stranger is not None:
+            yield Inquire(stranger.record.instance, stranger.by)
 
     def _about_the_app(self, lease: Lease, now: float) -> Iterator[Effect]:
         if not lease.knocked and lease.released_at is None and self.app.port is not Port.CLOSED:
             yield Knock(self._app_ports())
         if lease.life is not None and lease.life.pid is not None:
             yield AwaitExit(lease.life)
-        if self.rules.release is Release.SIGNAL and lease.stopping and lease.released_at is not None:
+        if self.rules.release is not Release.HOOK and lease.stopping and lease.released_at is not None:
             if lease.signalled_at is None and lease.signal_error is None:
-                yield Signal(lease.life, kill=False)
+                yield Signal(lease.life, kill=False) if self.rules.release is Release.SIGNAL else Shutdown()
             elif self.rules.kill and lease.killed_at is None and now >= self._kill_at(lease):
                 yield Signal(lease.life, kill=True)
 
@@ -309,6 +368,7 @@ class Drain:
         yield self.peek_at
         if self.state is State.ARMED:
             yield self.survey_at
+            yield self.identify_at
             yield self.born + STARTUP_HOLD
             yield self.born + OLD_LIFE
         for r in self.restoring:
@@ -320,6 +380,8 @@ class Drain:
             return
         for r in lease.removals:
             yield from r.wake()
+        if lease.stable_at is not None:
+            yield lease.stable_at
         yield from (lease.proof_limit, lease.deadline, lease.settle_end(now), lease.grace_end, self.roster_at)
         yield lease.started + removal.FIRST_LOOK_TIMEOUT
         yield from (lease.grace_end + LEASE_SLACK, lease.grace_end - UNDO_BEFORE_END, lease.grace_end - LAST_WORD)
@@ -347,23 +409,9 @@ class Drain:
             case Triggered():
                 return self._triggered(event, now)
             case Asked(resume):
-                return self._give_back(Outcome.ABORTED, "resume", now) if resume else self._hurry()
+                return self._resumed(now) if resume else self._hurry()
             case Left():
                 return self._left(now)
-            case Surveyed():
-                return self._surveyed(event, now)
-            case Peeked(_, app):
-                return self._peeked(app, now)
-            case Rostered(_, down):
-                return replace(self._rostered(now), lease=self._each(lambda r: _lose_all(r, down)))
-            case Knocked(_, hung):
-                return self._with(knocked=True, hung=hung)
-            case Exited():
-                return self._with(exited_at=now)
-            case Signalled(effect):
-                return self._with(killed_at=now) if effect.kill else self._with(signalled_at=now)
-            case Failed(effect, error):
-                return self._failed(effect, error, now)
             case Tick():
                 return replace(
                     self,
@@ -371,12 +419,45 @@ class Drain:
                     restoring=tuple(r.tick(now) for r in self.restoring),
                 )
             case _:
-                mine = event.effect.instance
-                return replace(
-                    self,
-                    lease=self._each(lambda r: r.step(event, now) if r.instance == mine else r),
-                    restoring=tuple(r.step(event, now) if r.instance == mine else r for r in self.restoring),
-                )
+                return self._heard(event, now)
+
+    def _heard(self, event: Answer, now: float) -> "Drain":
+        """Something that was wanted has come to an end."""
+        match event:
+            case Surveyed():
+                return self._surveyed(event, now)
+            case Identified(_, identity):
+                return self._identified(identity, now)
+            case Told(effect, publisher):
+                return self._told(effect.instance, publisher)
+            case Peeked(_, app):
+                return self._peeked(app, now)
+            case Rostered(_, down):
+                return replace(self._rostered(now), lease=self._each(lambda r: _lose_all(r, down)))
+            case Knocked(_, hung, ill):
+                knocked = self._with(knocked=True, hung=hung, ill=ill)
+                return replace(knocked, lease=knocked._each(lambda r: r.skip_inside(now))) if hung or ill else knocked
+            case Exited():
+                return self._with(exited_at=now)
+            case Signalled(effect):
+                kill = isinstance(effect, Signal) and effect.kill
+                return self._with(killed_at=now) if kill else self._with(signalled_at=now)
+            case Failed(effect, error):
+                return self._failed(effect, error, now)
+            case _:
+                return self._about(event, now)
+
+    def _about(self, event: removal.Event, now: float) -> "Drain":
+        """Something about one instance, or an answer of the app, which is about all that asked it."""
+
+        def take(r: Removal) -> Removal:
+            if isinstance(event.effect, Offline | Online):
+                concerned = event.effect in r.wanted(now, may_write=True)
+            else:
+                concerned = r.instance == event.effect.instance
+            return r.step(event, now) if concerned else r
+
+        return replace(self, lease=self._each(take), restoring=tuple(map(take, self.restoring)))
 
     def _each(self, change: Callable[[Removal], Removal]) -> Lease | None:
         if self.lease is None or self.state not in {State.DRAINING, State.RELEASED}:
@@ -391,13 +472,17 @@ class Drain:
         match effect:
             case Survey():
                 return replace(self, trouble=error)._next_survey(now)
+            case Identify():
+                return replace(self, unidentified=error)._next_identify(now)
+            case Inquire(instance):
+                return self._told(instance, Publisher.UNKNOWN)
             case Peek():
                 return self._peeked(App(), now)
             case Knock():
                 return self._with(knocked=True)
             case Signal(kill=True):
                 return self._with(killed_at=now, signal_error=error)
-            case Signal():
+            case Signal() | Shutdown():
                 return self._with(signal_error=error)
             case Roster():
                 return self._rostered(now)
@@ -414,28 +499,75 @@ class Drain:
 
     # -- armed -----------------------------------------------------------------------------------------------------
 
-    def claim(self, records: Iterable[Record]) -> tuple[Record, ...]:
-        """The records that are ours: a port of the app. A guess only where nobody else listens on this address."""
-        return tuple(r for r in records if r.instance.port in self._registered_ports)
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """What the app is registered as: as set, else as it says itself."""
+        told = self.identity.instance if self.identity is not None else None
+        return self.rules.services or ((told.service,) if told is not None else ())
 
     @property
-    def _registered_ports(self) -> frozenset[int]:
-        """The ports that may be ours in Nacos: those that are set, else the only one on which anybody listens."""
+    def addresses(self) -> tuple[str, ...]:
+        """Where it may be registered: this pod's addresses, or the one that it says."""
+        told = self.identity.instance if self.identity is not None else None
+        return tuple(dict.fromkeys((*((told.ip,) if told is not None else ()), *self.rules.addresses)))
+
+    @property
+    def registers(self) -> bool:
+        """Whether there is, or will be, anything of this app in Nacos."""
+        return bool(self.rules.services) or self.identity is None or self.identity.registers
+
+    def claim(self, records: Iterable[Record]) -> tuple[Record, ...]:
+        """The records that are ours: a port of the app. A guess only where nobody else listens on this address."""
+        return tuple(r for r in records if r.instance.port in self._registered_ports(r.instance.service))
+
+    def _registered_ports(self, service: Service) -> frozenset[int]:
+        """The ports that may be ours in Nacos: set, or told by the app, else the only one on which anybody listens."""
+        told = self.identity.instance if self.identity is not None else None
+        if told is not None and told.service == service and not self.rules.ports:
+            return frozenset({told.port})
         alone = self.app.ports if len(self.app.ports) == 1 else frozenset()
         return self.rules.ports or self.rules.app_ports or alone
+
+    def _identified(self, identity: Identity | None, now: float) -> "Drain":
+        if identity is None:
+            why = "the app's actuator does not show nacosdiscovery: expose it, or set NACOS_DRAIN_NACOS_SERVICE"
+            return replace(self, unidentified=why)._next_identify(now)
+        told = replace(self, identity=identity, unidentified="", survey_at=now)
+        if self.rules.app_stop_assumed:
+            plan = self.rules.plan
+            stop = max(ASSUMED_APP_STOP, identity.stop_wait or 0.0)
+            fitted = fit(plan.grace_period, None, plan.consumer_cache, assumed=stop)
+            told = replace(told, rules=replace(self.rules, plan=fitted))
+        if not identity.registers and not self.rules.services:
+            told = replace(told, ready=True)
+        return told._next_identify(now)
+
+    def _next_identify(self, now: float) -> "Drain":
+        """Eagerly until the app has told; after that only when it is another life."""
+        known = self.identity is not None and (self.identity.instance is not None or not self.identity.registers)
+        eager = SURVEY_EAGER if now - self.born < EAGER_FOR else SURVEY_PERIOD * self.rules.jitter
+        at = now + EAGER_FOR * STARTING_FOR if known and not self.unidentified else now + eager
+        return replace(self, identifies=self.identifies + 1, identify_at=at)
+
+    def _told(self, instance: Instance, publisher: Publisher) -> "Drain":
+        known = self.known.get(instance)
+        if known is None:
+            return self
+        return replace(self, known={**self.known, instance: replace(known, publisher=publisher)})
 
     def _surveyed(self, event: Surveyed, now: float) -> "Drain":
         mine, service = self.claim(event.records), event.effect.service
         listening = tuple(r.instance for r in event.records if r.instance.port in self.app.ports)
         others = {i: k for i, k in self.known.items() if i.service != service or not mine}
-        seen_on = {i for i, k in self.known.items() if k.was_enabled}
+        before = self.known
         fresh = {
             r.instance: Known(
                 r,
                 now,
-                was_enabled=r.enabled or r.instance in seen_on,
+                was_enabled=r.enabled or (r.instance in before and before[r.instance].was_enabled),
                 seen=event.listed or not r.enabled,
                 by=event.node,
+                publisher=before[r.instance].publisher if r.instance in before else None,
             )
             for r in mine
         }
@@ -445,10 +577,10 @@ class Drain:
 
     def _next_survey(self, now: float, *, absent: bool = False) -> "Drain":
         seen = {i.service for i, k in self.known.items() if k.record.enabled or not k.record.mark}
-        ready = self.ready or all(s in seen for s in self.rules.services)
+        ready = self.ready or all(s in seen for s in self.services)
         if ready:
             period = SURVEY_PERIOD * (2 if absent else 1) * self.rules.jitter  # an absent one costs two reads
-        elif (self.surveys + 1) % len(self.rules.services):
+        elif (self.surveys + 1) % len(self.services):
             period = 0.0  # every service once, then a pause
         else:
             age = now - self.born
@@ -464,7 +596,8 @@ class Drain:
         seen = replace(self, app=app, peeks=self.peeks + 1, peek_at=now + period)
         if app.life is not None:
             if self.last_life is not None and not self.last_life.same(app.life):
-                seen = replace(seen, known={i: replace(k, was_enabled=False) for i, k in self.known.items()})
+                forgotten = {i: replace(k, was_enabled=False, publisher=None) for i, k in self.known.items()}
+                seen = replace(seen, known=forgotten, identify_at=now)
             seen = replace(seen, last_life=app.life)
         opened_at = (self.opened_at if self.opened_at is not None else now) if app.port is Port.OPEN else None
         old = app.age is not None and app.age > OLD_LIFE and self.peeks == 0
@@ -523,6 +656,8 @@ class Drain:
                 seen=known.seen if known else False,
                 by=known.by if known else "",
                 mark=event.mark,
+                roads=self._ladder(instance, event.trigger),
+                publisher=(known.publisher if known else None) or Publisher.UNKNOWN,
                 one_address=event.one_address,
             )
             for instance, known in self._targets()
@@ -538,6 +673,7 @@ class Drain:
             sigterm_at=now if stopped else None,
             hook_at=now if event.trigger is Trigger.HOOK else None,
             elsewhere=self.looks_elsewhere,
+            nothing=not self.registers,
         )
         return replace(
             self,
@@ -552,12 +688,28 @@ class Drain:
 
     def _targets(self) -> Iterator[tuple[Instance, Known | None]]:
         """What is to be taken out: what the surveys know; of a service never seen, every key that could be ours."""
-        for service in self.rules.services:
+        for service in self.services:
             known = [(i, k) for i, k in self.known.items() if i.service == service]
             yield from known
             if not known:
-                ports = sorted(self._registered_ports)
-                yield from ((Instance(service, a, p), None) for a in self.rules.addresses for p in ports)
+                ports = sorted(self._registered_ports(service))
+                yield from ((Instance(service, a, p), None) for a in self.addresses for p in ports)
+
+    def _ladder(self, instance: Instance, trigger: Trigger) -> tuple[Road, ...]:
+        """The roads for one instance, in the app first.
+
+        Only a hook stands for a stop of the app: after a person's drain, or where perhaps only this sidecar is being
+        stopped, the app has to come back without a restart.
+        """
+        dubbo = [r for r in self.rules.roads if r.name == DUBBO]
+        others = [r for r in self.rules.roads if r.name != DUBBO]
+        inside = dubbo if dubbo and (not others or self._is_dubbo(instance)) else others
+        return (*(r for r in inside if r.undoable or trigger is Trigger.HOOK), OPENAPI)
+
+    def _is_dubbo(self, instance: Instance) -> bool:
+        """Whether it is Dubbo's: by its name, or because the actuator speaks of another one."""
+        told = self.identity.instance if self.identity is not None else None
+        return instance.service.name.startswith(DUBBO_NAMES) or (told is not None and told != instance)
 
     def _left(self, now: float) -> "Drain":
         leaving = replace(self, stop=True)
@@ -566,32 +718,35 @@ class Drain:
         lease = self.lease
         if self.stop or self.state is State.ARMED or lease is None or lease.exited_at is not None:
             return leaving._end(now)  # nothing is out because of us, or it was asked for twice
-        given = leaving._with(forced=Outcome.ABORTED, final_at=now)
-        return replace(given._restore(lease.removals, "left", now), restore_until=now + LEAVING)
+        return replace(leaving._give_back(lease, Outcome.ABORTED, "left", now), restore_until=now + LEAVING)
 
     def _hurry(self) -> "Drain":
         return self._with(release_asked=True) if self.state is State.DRAINING else self
 
     @property
-    def refuses_resume(self) -> str | None:
+    def refuses_resume(self) -> Refusal | None:
         """Why the lease cannot be given back now; None when it can."""
         lease = self.lease
         if self.state in {State.ARMED, State.RESTORING} or lease is None:
             return None
         if self.stop:
-            return "this sidecar was told to stop"
+            return Refusal("this sidecar was told to stop")
         if lease.signalled_at is not None:
-            return "the app was told to stop"
+            return Refusal("the app was told to stop")
         if lease.exited_at is not None:
-            return "the drained app has exited; its next life is put online by itself"
+            return Refusal("the drained app has exited; its next life is put online by itself")
         if not all(r.undoable for r in lease.removals):
-            return "only a restart of the app registers it again"
+            return Refusal("only a restart of the app registers it again", for_good=True)
         return None
 
-    def _give_back(self, outcome: Outcome, reason: str, now: float) -> "Drain":
-        if self.lease is None or self.state not in {State.DRAINING, State.RELEASED} or self.refuses_resume:
+    def _resumed(self, now: float) -> "Drain":
+        lease = self.lease
+        if lease is None or self.state not in {State.DRAINING, State.RELEASED} or self.refuses_resume:
             return self
-        return self._with(forced=outcome, final_at=now)._restore(self.lease.removals, reason, now)
+        return self._give_back(lease, Outcome.ABORTED, "resume", now)
+
+    def _give_back(self, lease: Lease, outcome: Outcome, reason: str, now: float) -> "Drain":
+        return self._with(forced=outcome, final_at=now)._restore(lease.removals, reason, now)
 
     def _restore(self, removals: Iterable[Removal], reason: str, now: float) -> "Drain":
         new_life = reason in {"new_life", "startup"}
@@ -599,7 +754,11 @@ class Drain:
             back: tuple[Removal, ...] = ()
         else:
             adopt = new_life and self.rules.residue is Residue.BORN
-            back = tuple(r.bring_back(now, adopt=adopt) for r in removals if r.touched(now) or adopt)
+            back = tuple(
+                r.bring_back(now, adopt=adopt, same_life=not new_life)
+                for r in removals
+                if adopt or (r.left_behind(now) if new_life else r.touched(now))
+            )
         return replace(
             self,
             state=State.RESTORING,
@@ -636,15 +795,13 @@ class Drain:
         if now < self.born + STARTUP_HOLD or self.app.port is not Port.OPEN or self.rules.residue is Residue.NEVER:
             return self
         born = self.rules.residue is Residue.BORN
-        left = [
-            k for k in self.known.values() if not k.record.enabled and (k.record.mark or (born and not k.was_enabled))
+        left = [  # a mark on an enabled record: somebody has enabled it in the console, and it would stay for good
+            k for k in self.known.values() if k.record.mark or (not k.record.enabled and born and not k.was_enabled)
         ]
         if not left:
             return self
         removals = tuple(
-            Removal(
-                k.record.instance, tuple(removal.Node(n, r) for n, r in self.nodes), record=k.record, record_at=k.at
-            )
+            Removal(k.record.instance, tuple(Node(n, r) for n, r in self.nodes), record=k.record, record_at=k.at)
             for k in left
         )
         return self._restore(removals, "startup", now)
@@ -694,9 +851,12 @@ class Drain:
             return Why.VANISHED
         if now >= lease.deadline:
             return Why.DEADLINE
+        if lease.nothing:
+            return Why.NOTHING
         if lease.skips_settle and lease.knocked and (lease.proved or now >= lease.proof_limit):
-            return Why.HUNG if lease.hung else Why.UNHEALTHY
-        return Why.SETTLED if verdict is not None and verdict.done else None
+            return Why.HUNG if lease.hung else Why.ILL if lease.ill else Why.UNHEALTHY
+        stable = lease.stable_at is None or now >= lease.stable_at
+        return Why.SETTLED if verdict is not None and verdict.done and stable else None
 
     def _released(self, now: float) -> "Drain":
         noted = self._milestones(now)
@@ -711,7 +871,7 @@ class Drain:
         listens = self.app.port is not Port.CLOSED
         if not self.stop:
             expired = now >= lease.grace_end + LEASE_SLACK and listens and lease.signalled_at is None
-            return self._give_back(Outcome.LEASE_EXPIRED, "lease_expired", now) if expired else self
+            return self._give_back(lease, Outcome.LEASE_EXPIRED, "lease_expired", now) if expired else self
         alone = lease.hook_at is None and self.rules.release is Release.HOOK
         written = lease.dealt_at is not None or now >= lease.started + removal.WRITE_TIMEOUT
         if alone and listens and written and not self.rules.kubernetes:

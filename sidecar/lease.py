@@ -36,6 +36,7 @@ class Release(StrEnum):
 
     HOOK = "hook"  # the answer to preStop
     SIGNAL = "signal"
+    ACTUATOR = "actuator"  # POST /actuator/shutdown
 
 
 class Residue(StrEnum):
@@ -75,6 +76,8 @@ class Why(StrEnum):
     VANISHED = "the app is gone"
     HUNG = "the app is hung"
     UNHEALTHY = "Nacos lists the app as unhealthy"
+    ILL = "the app's health endpoint says that it is down"
+    NOTHING = "nothing is registered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class Lease:
     peeked: bool = False
     knocked: bool = False
     hung: bool = False
+    ill: bool = False  # by its own health endpoint
+    nothing: bool = False  # the app says that it does not register
     dealt_at: float | None = None  # every removal has an answer to its write, or needs none
     proved_at: float | None = None
     proved_on: int = 0  # nodes
@@ -182,7 +187,12 @@ class Lease:
     @property
     def skips_settle(self) -> bool:
         """A broken app is left at once: waiting would only keep its callers waiting."""
-        return self.hung or self.unhealthy
+        return self.hung or self.ill or self.unhealthy
+
+    @property
+    def stable_at(self) -> float | None:
+        """Until when a beat could bring back what the app has taken out; None where none could."""
+        return max((r.stable_at for r in self.counted if r.stable_at is not None), default=None)
 
     def clock(self, now: float) -> float | None:
         """When SETTLE's clock started: at the first clean round; without proof as late as is honest."""
@@ -203,6 +213,8 @@ class Lease:
         """What can be said of this drain now."""
         if self.forced is not None:
             return self.forced
+        if self.nothing and not self.removals:
+            return Outcome.NOTHING_REGISTERED
         if not self.all_seen:
             asked = bool(self.removals) and all(r.absent for r in self.removals)
             return Outcome.NOTHING_REGISTERED if asked and self.life is None else Outcome.NEVER_SEEN

@@ -67,10 +67,12 @@ class Plan:
         }
 
 
-def fit(grace_period: float, app_stop: float | None, consumer_cache: float) -> Plan:
-    """Divide the grace period. An app_stop of None is assumed, and gives way when there is no time for a drain."""
+def fit(
+    grace_period: float, app_stop: float | None, consumer_cache: float, *, assumed: float = ASSUMED_APP_STOP
+) -> Plan:
+    """Divide the grace period. An app_stop of None is `assumed`, and gives way when there is no time for a drain."""
     cap = consumer_cache + SETTLE_SLACK
-    wanted = ASSUMED_APP_STOP if app_stop is None else app_stop
+    wanted = assumed if app_stop is None else app_stop
     stop = wanted
     budget = grace_period - stop - MARGIN
     shortfall = max(0.0, SHORTEST_BUDGET - budget)

@@ -1,42 +1,51 @@
-"""One instance on its way out of Nacos: the roads tried, and the evidence of every node.
+"""One instance on its way out of Nacos: the roads tried, in the app first and then from outside.
 
 Laws of this file
 - No clock and no I/O: `now` is an argument, effects are wishes, results come back as events.
-- An acknowledgement is not a proof. Only readings are, and only for a key that was once seen present.
-- Unknown is not zero: a node that did not answer is neither clean nor listed.
+- An acknowledgement is not a proof. A road is judged by what the nodes list (evidence.py); the next one is taken when
+  this one fails at once, or is still contradicted 3 s after its acknowledgement.
 - A write goes to one node; whether it is tried again, where and when, is decided here and nowhere else.
 
 A removal lives from the trigger to the end of the lease and changes its goal on the way: OUT while the app that is
 drained lives, CLEAN once it has exited, BACK when the lease is given back. OUT may fall back from proved to listed.
-Why `enabled=false` needs all this: it is the one remote operation that works on every kind of instance, and it
-outlives the instance by 60 s (nacos-measured.md sections 2 and 4).
+
+What the app does when asked differs by its version: a true removal, an `enabled=false` of its own, or nothing
+(rollout-baseline.md section 3). So after such a road the unfiltered record is read: absent means removed, disabled
+means a residue, which is then claimed with our mark and cared for like that of our own road. Why `enabled=false` needs
+care: it is the one remote operation that works on every kind of instance, and it outlives the instance by 60 s
+(nacos-measured.md sections 2 and 4).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .registration import OPENAPI, Instance, Record, Road
+from .evidence import READ_PERIOD, WATCH_PERIOD, Evidence, Node
+from .registration import OPENAPI, Instance, Publisher, Record, Road
 
 
-READ_PERIOD = 0.25  # while a proof is sought
-WATCH_PERIOD = 2.0  # once it is found
 LOOK_PERIOD = 10.0  # the unfiltered record, to know when it was last there and what its weight is
-ROUNDS, ROUNDS_BEHIND_ONE_ADDRESS = 2, 4
 READ_TIMEOUT = 2.0
 WRITE_TIMEOUT = 5.0  # without a Raft leader the first answer takes 4.8 s
 FIRST_LOOK_TIMEOUT = 0.5
 SNAPSHOT_AGE = 5.0  # an older snapshot is read afresh before the write
 PATIENCE = 3.0  # a removal is in flight between nodes for 1-2.3 s
+IN_FLIGHT = 1.0  # an edit within 0.46 s after an instance left answers 200 and leaves a record that never expires
+STABLE = 7.0  # a beat brought a removed instance back after 1.8-5.7 s
+BEATS_LATE = 2.0
 ELECTION = 20.0  # a leader election answers 500 for up to 17 s
 PAUSE_LEAST, PAUSE_MOST = 0.25, 2.0  # between two tries of a write
 PAUSE_REJECTED = 5.0  # a refusal changes only when somebody changes something
 ACK_TO_CLEAN = 2.5  # a cluster is clean 1-2.3 s after an acknowledged write
 SWEEP_WITHIN = 45.0  # Nacos' expiry mark lives 60 s; a later write would never expire
+NOTHING = "nothing to clean"
 TOO_LATE = "left to expire: seen last too long ago to be touched safely"
 BACK_PERIOD = 0.5
 BACK_CONFIRM = 0.7  # an enabling write is visible after 0.55-0.65 s
 BACK_WITHIN = 75.0  # 60 s of sticky record plus a slow start; after that the idle survey keeps the duty
+
+
+PUSH = "push"  # a subscription of ours, among the nodes: a reader like them, but not one to write to
 
 
 class Goal(StrEnum):
@@ -47,14 +56,11 @@ class Goal(StrEnum):
     BACK = "back"
 
 
-class View(StrEnum):
-    """What one node is known to show its consumers."""
+class Fate(StrEnum):
+    """What an inside road has made of the instance, by the unfiltered record."""
 
-    GONE = "gone"  # was seen present by the same query, and is not there now
-    LISTED = "listed"
-    NEVER_SEEN = "never_seen"  # not there, and never was as far as we know: perhaps the wrong key
-    UNKNOWN = "unknown"
-    DOWN = "down"  # refuses, and a node that answers says so too
+    REMOVED = "removed"
+    DISABLED = "disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Disable:
-    """Take the instance out by a road, through one node, leaving our mark where the road leaves a record."""
+    """Take the instance out by `enabled=false`, through one node, with our mark on the record."""
 
     instance: Instance
-    road: str
     node: str
     weight: float
     mark: str
@@ -112,7 +117,26 @@ class Sweep:
     timeout: float = WRITE_TIMEOUT
 
 
-Effect = Read | Look | Disable | Enable | Sweep
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """Ask the app itself to leave Nacos. It may be registered several times: one call is for all of them."""
+
+    road: str
+    attempt: int
+    timeout: float = PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """Ask the app itself to register again."""
+
+    road: str
+    attempt: int
+    timeout: float = WRITE_TIMEOUT
+
+
+Write = Disable | Enable | Sweep | Offline | Online
+Effect = Read | Look | Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +150,9 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A write was answered with Nacos' own success. No proof of anything."""
+    """A write was answered with success, by Nacos or by the app. No proof of anything."""
 
-    effect: Disable | Enable | Sweep
+    effect: Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,35 +176,13 @@ Event = Found | Acknowledged | Absent | Failed
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """The evidence of one Nacos node about one instance."""
-
-    name: str
-    required: bool = True
-    present: bool | None = None  # the last reading; None: it failed, or there was none yet
-    at: float | None = None  # of the last reading that was answered
-    streak: int = 0  # clean readings in a row
-    failed: bool = False  # in this run
-    refused: bool = False
-    down: bool = False
-    reads: int = 0
-    due: float = 0.0
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Evidence):
     """One instance on its way out, and the evidence for it. Times are the loop's, in seconds."""
 
-    instance: Instance
-    nodes: tuple[Node, ...]
     roads: tuple[Road, ...] = (OPENAPI,)
     mark: str = ""
-    one_address: bool = False  # a balancer or a headless name may stand before several nodes
+    publisher: Publisher = Publisher.UNKNOWN
     goal: Goal = Goal.OUT
-    record: Record | None = None
-    record_at: float | None = None  # when any read last showed it
-    seen: bool = False
     unhealthy: bool = False  # by Nacos' own word, when the write was decided
     spared: bool = False  # disabled by somebody else: written to by nobody here
     look_at: float | None = None
@@ -188,18 +190,23 @@ class Removal:
     looks: int = 0
     decided: bool = False  # whether the first look, or a fresh snapshot, has settled what to write
     road: int = 0
+    given_up: tuple[str, ...] = ()  # why each road before this one was left
     write_at: float | None = None
     writer: str = ""
-    writes: int = 0
+    writes: int = 0  # answered or not, on any road
+    edits: int = 0  # those of them that were our own `enabled=false`
     failures: int = 0  # of writes, in a row
     failing_since: float | None = None
     rejected: bool = False
     error: str | None = None
     acked_at: float | None = None
-    clean_at: float | None = None
-    proved_at: float | None = None
-    returns: int = 0  # how often it was listed again after it had been proved gone
+    taken: Road | None = None  # the road that was acknowledged last
+    marked_at: float | None = None  # when our own `enabled=false` was acknowledged
+    asked: Road | None = None  # an inside road that may have taken effect
+    fate: Fate | None = None  # of the inside road; None: not read yet
+    claiming: bool = False  # the app left `enabled=false`: our mark is being put on it
     adopt: bool = False  # BACK also enables a disabled record without our mark
+    call_back: bool = False  # BACK may ask the app: it is the life that was asked to leave
     until: float = 0.0  # of BACK
     doubt_until: float | None = None  # a disabling write was cut off: it may still land until then
     enabled_at: float | None = None  # when an enabling write of BACK was acknowledged
@@ -208,29 +215,44 @@ class Removal:
     # -- what is known ---------------------------------------------------------------------------------------------
 
     @property
-    def rounds(self) -> int:
-        """Clean readings that each node owes."""
-        return ROUNDS_BEHIND_ONE_ADDRESS if self.one_address else ROUNDS
-
-    @property
-    def proved(self) -> bool:
-        """Gone, shown by readings, and not contradicted since."""
-        return self.proved_at is not None
+    def inside(self) -> bool:
+        """Whether the next write asks the app."""
+        return self.roads[self.road].inside and not self.claiming
 
     @property
     def residue(self) -> bool:
         """Whether our `enabled=false` is, as far as we know, still in a record of Nacos."""
-        return self.acked_at is not None or (
+        return self.marked_at is not None or (
             self.record is not None and bool(self.record.mark) and not self.record.enabled
         )
 
+    def left_behind(self, now: float) -> bool:
+        """Whether a record of Nacos may be disabled because of us: an answer that never came proves nothing."""
+        if self.residue or (self.asked is not None and self.fate is not Fate.REMOVED):
+            return True
+        return not self.spared and (self.edits > 0 or self._in_doubt(now) is not None)
+
     def touched(self, now: float) -> bool:
-        """Whether a disabling write of ours may be in force: an answer that never came is no proof of the opposite."""
-        return self.residue or (not self.spared and (self.writes > 0 or self._in_doubt(now) is not None))
+        """Whether the instance may be out because of us."""
+        return self.left_behind(now) or self._asked(now) is not None
+
+    def _under_way(self, now: float) -> bool:
+        return self.goal is Goal.OUT and self.write_at is not None and self.write_at <= now
 
     def _in_doubt(self, now: float) -> float | None:
-        under_way = self.goal is Goal.OUT and self.write_at is not None and self.write_at <= now
-        return now + WRITE_TIMEOUT if under_way else self.doubt_until
+        return now + WRITE_TIMEOUT if self._under_way(now) and not self.inside else self.doubt_until
+
+    def _asked(self, now: float) -> Road | None:
+        return self.roads[self.road] if self._under_way(now) and self.inside else self.asked
+
+    @property
+    def stable_at(self) -> float | None:
+        """Until when a beat could bring it back, so that the app may not go yet; None where none could."""
+        beats = self.publisher in {Publisher.BEAT, Publisher.UNKNOWN}
+        if self.clean_at is None or self.asked is None or self.residue or not beats:
+            return None  # our own `enabled=false` survives beats
+        beat = self.record.beat if self.record is not None else 0.0
+        return self.clean_at + max(STABLE, beat + BEATS_LATE)
 
     @property
     def reading(self) -> bool:
@@ -245,29 +267,12 @@ class Removal:
         return self.acked_at is not None or self.spared or idle
 
     @property
-    def absent(self) -> bool:
-        """Whether every required node has answered, and none has it."""
-        return not self.seen and all(node.present is False for node in self.nodes if node.required)
-
-    @property
     def undoable(self) -> bool:
         """Whether giving the lease back can bring the instance back."""
-        return self.roads[self.road].undoable
-
-    def view(self, node: Node) -> View:
-        """What the report may say of one node."""
-        if node.down:
-            return View.DOWN
-        match node.present:
-            case None:
-                return View.UNKNOWN
-            case True:
-                return View.LISTED
-            case False:
-                return View.GONE if self.seen else View.NEVER_SEEN
-
-    def _owing(self) -> Iterator[Node]:
-        return (node for node in self.nodes if node.required and not node.down)
+        if self.residue:
+            return True
+        road = self.taken or self.asked or self.roads[self.road]
+        return road.undoable
 
     # -- beginnings ------------------------------------------------------------------------------------------------
 
@@ -283,6 +288,7 @@ class Removal:
         seen: bool = True,
         mark: str,
         roads: tuple[Road, ...] = (OPENAPI,),
+        publisher: Publisher = Publisher.UNKNOWN,
         one_address: bool = False,
         by: str = "",
     ) -> "Removal":
@@ -290,12 +296,13 @@ class Removal:
         removal = cls(
             instance,
             tuple(Node(name, required, due=now) for name, required in nodes),
-            roads,
-            mark,
             one_address,
-            record=record,
-            record_at=record_at,
-            seen=seen and record is not None,
+            record,
+            record_at,
+            seen and record is not None,
+            roads=roads,
+            mark=mark,
+            publisher=publisher,
         )
         if record is not None and record_at is not None and now - record_at <= SNAPSHOT_AGE:
             return replace(removal, look_at=now + LOOK_PERIOD)._decide(now, by)
@@ -306,31 +313,38 @@ class Removal:
         idle = replace(
             self,
             goal=Goal.CLEAN,
+            asked=self._asked(now),
             write_at=None,
             look_at=None,
             failures=0,
             doubt_until=self._in_doubt(now),
             ending=None,
         )
-        if not self.residue and idle.doubt_until is None:
-            return replace(idle, ending="nothing to clean")
+        if not self.residue and idle.doubt_until is None and self.fate is not Fate.DISABLED:
+            unread = idle.asked is not None and self.fate is None
+            return replace(idle, ending="not known: what the app's own road left was not read" if unread else NOTHING)
         if not sweep:
             return replace(idle, ending="left as it is, by CLEAR_RESIDUE=never")
         if self.record is not None and not self.record.ephemeral:
             return replace(idle, ending="a persistent instance stays disabled, marked as ours")
         return replace(idle, look_at=now, look_timeout=READ_TIMEOUT)
 
-    def bring_back(self, now: float, *, adopt: bool = False) -> "Removal":
-        """Give the lease back: enable the instance if it is disabled by us (or, with `adopt`, by anybody)."""
+    def bring_back(self, now: float, *, adopt: bool = False, same_life: bool = True) -> "Removal":
+        """Give the lease back: enable the instance if it is disabled by us (or, with `adopt`, by anybody).
+
+        What the app took out itself only the same life is asked to bring back: a new one registers by itself.
+        """
         return replace(
             self,
             goal=Goal.BACK,
+            asked=self._asked(now),
+            call_back=same_life,
             write_at=None,
             look_at=now,
             look_timeout=READ_TIMEOUT,
             failures=0,
             adopt=adopt,
-            doubt_until=self._in_doubt(now),
+            doubt_until=now + WRITE_TIMEOUT if self._under_way(now) else self.doubt_until,
             until=now + BACK_WITHIN,
             ending=None,
         )
@@ -352,13 +366,16 @@ class Removal:
         if self.write_at is not None and self.write_at <= now:
             weight = self.record.weight if self.record else 1.0
             match self.goal:
+                case Goal.OUT if may_write and self.inside:
+                    yield Offline(self.roads[self.road].name, self.writes)
                 case Goal.OUT if may_write:
-                    road = self.roads[self.road].name
-                    yield Disable(self.instance, road, self.writer, weight, self.mark, self.writes)
+                    yield Disable(self.instance, self.writer, weight, self.mark, self.writes)
                 case Goal.OUT:
                     pass
                 case Goal.CLEAN:
                     yield Sweep(self.instance, self.writer, weight, self.writes)
+                case Goal.BACK if self.asked is not None and self.fate is Fate.REMOVED:
+                    yield Online(self.asked.name, self.writes)
                 case Goal.BACK:
                     yield Enable(self.instance, self.writer, weight, self.writes)
 
@@ -384,14 +401,17 @@ class Removal:
                 if isinstance(effect, Read):
                     return self._read(effect, record, now)
                 return replace(self, looks=self.looks + 1)._looked(record, now, node)
-            case Acknowledged() | Absent():
-                return replace(self, writes=self.writes + 1)._wrote(event, now)
+            case Acknowledged(effect) | Absent(effect):
+                return self._counted(effect)._wrote(event, now)
             case Failed(Read() as effect):
-                return self._unread(effect, event, now)
+                return self.silent(effect.node, event.error, now, refused=event.refused)
             case Failed(Look()):
                 return replace(self, looks=self.looks + 1)._unseen(event, now)
-            case Failed():
-                return replace(self, writes=self.writes + 1)._unwritten(event, now)
+            case Failed(effect):
+                return self._counted(effect)._unwritten(event, now)
+
+    def _counted(self, effect: Effect) -> "Removal":
+        return replace(self, writes=self.writes + 1, edits=self.edits + isinstance(effect, Disable))
 
     def tick(self, now: float) -> "Removal":
         """Let time pass."""
@@ -399,51 +419,27 @@ class Removal:
             return replace(self, ending="not registered again within 75 s; the idle survey goes on looking")
         return self
 
-    def lose(self, node: str) -> "Removal":
-        """A node that answers says that this one is DOWN. It counts only where the node refuses us as well."""
-        return self._with(node, lambda n: replace(n, down=n.refused))
-
-    def _with(self, name: str, change: Callable[[Node], Node]) -> "Removal":
-        return replace(self, nodes=tuple(change(n) if n.name == name else n for n in self.nodes))
+    def skip_inside(self, now: float) -> "Removal":
+        """The app is broken: ask Nacos instead, at once."""
+        if self.goal is not Goal.OUT or not self.inside or self.acked_at is not None:
+            return self
+        passed = replace(self, asked=self._asked(now), road=len(self.roads) - 1)
+        return passed._schedule(now) if self.write_at is not None else passed
 
     def _read(self, effect: Read, record: Record | None, now: float) -> "Removal":
-        node = next(n for n in self.nodes if n.name == effect.node)
-        listed = record is not None
-        # behind one address may stand a node that is ahead and one that is behind: a short run is no evidence
-        was_clean = node.streak >= (self.rounds if self.one_address else 1)
-        known = self
-        if record is not None:
-            known = replace(
-                self,
-                record=record,
-                record_at=now,
-                seen=True,
-                clean_at=None,
-                proved_at=None,
-                returns=self.returns + self.proved,
-            )
-        period = WATCH_PERIOD if known.proved else READ_PERIOD
-        answered = replace(
-            node,
-            required=True,
-            present=listed,
-            at=now,
-            streak=0 if listed else node.streak + 1,
-            refused=False,
-            down=False,
-            reads=node.reads + 1,
-            due=max(node.due + period, now),
-            error=None,
-        )
-        after = known._with(node.name, lambda _: answered)
-        if not listed:
-            return after._judge(now)
-        if self.proved:  # back to the short period on every node
-            after = replace(
-                after,
-                nodes=tuple(replace(n, due=min(n.due, now + READ_PERIOD)) for n in after.nodes),
-            )
+        node, was_clean = self.node(effect.node), self.was_clean(effect.node)
+        after = self.shown(effect.node, record, now)
+        if record is None:
+            return after.judged(now)._wonder(now)
         return after._relisted(node.due, now, was_clean=was_clean, was_out=was_clean and self.clean_at is not None)
+
+    def _wonder(self, now: float) -> "Removal":
+        """Once the lists are clean, see what the app's own road has done."""
+        inside = self.goal is Goal.OUT and self.taken is not None and self.taken.inside
+        soon = self.look_at is not None and self.look_at <= now + WATCH_PERIOD
+        if not inside or soon or self.fate is not None or self.clean_at is None:
+            return self
+        return replace(self, look_at=now)
 
     def _relisted(self, read_at: float, now: float, *, was_clean: bool, was_out: bool) -> "Removal":
         """Decide whether being listed calls for another write: at once where it was out, else with some patience."""
@@ -451,40 +447,14 @@ class Removal:
             return self
         if self.spared:  # lists lag behind the operator who disabled it: only the record tells whether he took it back
             return replace(self, look_at=now)
-        if self.acked_at is None or was_out:
+        if self.acked_at is None:
             return self._schedule(now)
+        if was_out:  # what the app took out came back: nothing but our own write keeps it out
+            return (self._next_road("listed again") if self.inside else self)._schedule(now)
         if read_at >= self.acked_at + PATIENCE:
-            return (self if was_clean else self._next_road())._schedule(now)
+            kept = was_clean and not self.inside
+            return (self if kept else self._next_road(f"acknowledged, but listed {PATIENCE:g} s later"))._schedule(now)
         return self
-
-    def _judge(self, now: float) -> "Removal":
-        """See whether the readings make a proof."""
-        owing = tuple(self._owing())
-        if not self.seen or not owing:
-            return self
-        judged = self
-        if judged.clean_at is None and all(node.streak > 0 for node in owing):
-            judged = replace(judged, clean_at=now)
-        if judged.proved_at is None and all(node.streak >= self.rounds + node.failed for node in owing):
-            slower = tuple(replace(node, due=node.due - READ_PERIOD + WATCH_PERIOD) for node in judged.nodes)
-            judged = replace(judged, proved_at=now, nodes=slower)
-        return judged
-
-    def _unread(self, effect: Read, event: Failed, now: float) -> "Removal":
-        period = WATCH_PERIOD if self.proved else READ_PERIOD
-        return self._with(
-            effect.node,
-            lambda n: replace(
-                n,
-                present=None,
-                streak=0,
-                failed=True,
-                refused=event.refused,
-                reads=n.reads + 1,
-                due=max(n.due + period, now),
-                error=event.error,
-            ),
-        )
 
     def _decide(self, now: float, by: str = "") -> "Removal":
         """The snapshot is as fresh as it gets: write, by a node that answers, or leave an operator's decision alone."""
@@ -492,6 +462,8 @@ class Removal:
         decided = replace(self, decided=True, unhealthy=record is not None and not record.healthy)
         if record is not None and not record.enabled and not record.mark:
             return replace(decided, spared=True)
+        if decided.unhealthy:  # consumers should leave it at once, and it may not hear us
+            decided = replace(decided, road=len(self.roads) - 1)
         scheduled = decided._schedule(now)
         return replace(scheduled, writer=by) if by else scheduled
 
@@ -504,23 +476,34 @@ class Removal:
             known = replace(known, record=record, record_at=now, seen=seen)
         match self.goal:
             case Goal.OUT if record is not None and not self.decided:
-                return known._decide(now, by)._judge(now)
+                return known._decide(now, by).judged(now)
             case Goal.OUT if self.spared and record is not None and record.enabled:
                 return replace(known, spared=False)._schedule(now)
             case Goal.OUT:
-                return replace(known, decided=True)._judge(now)
+                return replace(known, decided=True).judged(now)._revealed(record, now)
             case Goal.CLEAN:
                 return known._swept_or_not(record, now)
             case Goal.BACK:
                 return known._back_or_not(record, now)
+
+    def _revealed(self, record: Record | None, now: float) -> "Removal":
+        """The record tells whether the app has removed or disabled the instance."""
+        if self.taken is None or not self.taken.inside or self.fate is not None:
+            return self
+        if record is None:
+            return replace(self, fate=Fate.REMOVED)
+        if record.enabled:  # a node that is behind, or a road without effect: the lists will tell
+            return replace(self, look_at=now + READ_PERIOD if self.clean_at is not None else self.look_at)
+        revealed = replace(self, fate=Fate.DISABLED)
+        return revealed if record.mark else replace(revealed, claiming=True)._schedule(now)
 
     def _swept_or_not(self, record: Record | None, now: float) -> "Removal":
         if record is not None and not record.ephemeral:
             return replace(self, ending="a persistent instance stays disabled, marked as ours")
         if record is not None:
             return replace(self, look_at=now + READ_PERIOD)  # not yet gone: the connection closes, or beats run out
-        if not self.touched(now):  # it was enabled by somebody before it went
-            return replace(self, ending="nothing to clean")
+        if not self.left_behind(now):  # it was enabled by somebody before it went
+            return replace(self, ending=NOTHING)
         if self._too_late(now):
             return replace(self, ending=TOO_LATE)
         return replace(self._schedule(now), look_at=None)
@@ -531,17 +514,24 @@ class Removal:
 
     def _back_or_not(self, record: Record | None, now: float) -> "Removal":
         if record is None:
-            return replace(self, look_at=now + BACK_PERIOD)
+            return self._gone_or_not_yet(now)
         cut_off = self.doubt_until is not None and now < self.doubt_until
         # a node may still show what was there before our acknowledged write
         behind = self.enabled_at is None and self.acked_at is not None and now < self.acked_at + ACK_TO_CLEAN
         if record.enabled and (cut_off or behind):
             return replace(self, look_at=now + BACK_PERIOD)
-        if record.enabled:
+        if record.enabled and not record.mark:
             return replace(self, look_at=None, ending="online")
-        if not (record.mark or self.acked_at is not None or self.doubt_until is not None or self.adopt):
+        if not (record.mark or self.left_behind(now) or self.adopt):
             return replace(self, look_at=None, ending="disabled by somebody else, left alone")
-        return replace(self._schedule(now), look_at=None)
+        return replace(self._schedule(now), look_at=None, fate=Fate.DISABLED)
+
+    def _gone_or_not_yet(self, now: float) -> "Removal":
+        """Nothing is there: what the app took out itself it has to bring back; else it is only starting."""
+        waiting = self.enabled_at is not None and now < self.enabled_at + PATIENCE
+        if self.asked is None or not self.asked.undoable or not self.call_back or self.residue or waiting:
+            return replace(self, look_at=now + BACK_PERIOD)
+        return replace(self._schedule(now), look_at=None, fate=Fate.REMOVED)
 
     def _unseen(self, event: Failed, now: float) -> "Removal":
         error = replace(self, error=event.error, look_timeout=READ_TIMEOUT)
@@ -549,7 +539,8 @@ class Removal:
             return replace(error, ending=TOO_LATE)
         if self.goal is not Goal.OUT:
             return replace(error, look_at=now + BACK_PERIOD)
-        later = replace(error, look_at=now + LOOK_PERIOD)
+        wondering = self.taken is not None and self.taken.inside and self.fate is None
+        later = replace(error, look_at=now + (WATCH_PERIOD if wondering else LOOK_PERIOD))
         if self.decided:
             return later
         if self.record is not None:
@@ -560,10 +551,16 @@ class Removal:
         written = replace(self, write_at=None, failures=0, failing_since=None, rejected=False, error=None)
         match self.goal:
             case Goal.OUT if isinstance(event, Absent):
-                return written
+                return replace(written, claiming=False)
+            case Goal.OUT if isinstance(event.effect, Offline):
+                road = self.roads[self.road]
+                return replace(written, acked_at=now, taken=road, asked=road)._wonder(now)
+            case Goal.OUT if self.claiming:
+                return replace(written, marked_at=now, claiming=False)
             case Goal.OUT:
                 # a list that never showed it proves nothing; the record with our mark in it does
-                return replace(written, acked_at=now, look_at=self.look_at if self.seen else now + BACK_CONFIRM)
+                look_at = self.look_at if self.seen else now + BACK_CONFIRM
+                return replace(written, acked_at=now, marked_at=now, taken=OPENAPI, look_at=look_at)
             case Goal.CLEAN:
                 return replace(
                     written,
@@ -574,6 +571,8 @@ class Removal:
                 return replace(written, enabled_at=enabled, look_at=now + BACK_CONFIRM)
 
     def _unwritten(self, event: Failed, now: float) -> "Removal":
+        if isinstance(event.effect, Offline):
+            return self._deaf(event, now)
         since = now if self.failing_since is None else self.failing_since
         failed = replace(
             self,
@@ -584,19 +583,34 @@ class Removal:
         )
         pause = min(PAUSE_MOST, PAUSE_LEAST * 2 ** min(self.failures, 3))  # a long outage makes the power too big
         if not event.again:
-            failed, pause = failed._next_road(), PAUSE_REJECTED
+            pause = PAUSE_REJECTED
         elif now - since >= ELECTION:
-            failed, pause = failed._next_road(), PAUSE_MOST
+            pause = PAUSE_MOST
         if self.goal is not Goal.OUT:  # look again first: the world may have moved on
             return replace(failed, write_at=None, look_at=now + pause)
         return failed._schedule(now + pause)
 
-    def _next_road(self) -> "Removal":
+    def _deaf(self, event: Failed, now: float) -> "Removal":
+        """The app has not done it, or has not said so."""
+        maybe = event.again and not event.refused  # it may be at it all the same
+        asked = self.roads[self.road] if maybe else self.asked
+        if maybe and self.clean_at is not None:  # the lists are a better answer than the one that never came
+            return replace(self, write_at=None, acked_at=now, taken=asked, asked=asked)._wonder(now)
+        sent = self.write_at if self.write_at is not None else now
+        return (
+            replace(self, asked=asked)._next_road(event.error)._schedule(max(now, sent + IN_FLIGHT) if maybe else now)
+        )
+
+    def _next_road(self, because: str) -> "Removal":
         if self.road + 1 == len(self.roads):
             return self
-        return replace(self, road=self.road + 1, failures=0, failing_since=None)
+        told = f"{self.roads[self.road].name}: {because}"
+        return replace(self, road=self.road + 1, given_up=(*self.given_up, told), failures=0, failing_since=None)
 
     def _schedule(self, at: float) -> "Removal":
         """Set the next write, on a node that is not known to be silent; each try goes to another one."""
-        able = [n.name for n in self.nodes if n.error is None and not n.down] or [n.name for n in self.nodes]
+        servers = [n for n in self.nodes if n.name != PUSH]
+        able = [n.name for n in servers if n.error is None and not n.down] or [n.name for n in servers]
+        if not able:  # no server is known: only the app can be asked
+            return replace(self, write_at=at if self.inside else None, writer="")
         return replace(self, write_at=at, writer=able[self.writes % len(able)])

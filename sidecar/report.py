@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .evidence import View
 from .lease import Lease, Outcome, Release, Trigger, Why
-from .removal import Removal, View
+from .registration import Publisher
+from .removal import Fate, Removal
 from .settle import Clause, Settle
 
 
@@ -105,6 +107,8 @@ def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]
 
 
 def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None:
+    if lease.nothing and not lease.removals:
+        return PhaseReport(Phase.DEREGISTER, Ending.SKIPPED, 0.0, "the app is told not to register in Nacos")
     if not lease.removals:
         detail = "nothing could be looked for: set NACOS_DRAIN_NACOS_PORT (several ports listen here, or none)"
         return PhaseReport(Phase.DEREGISTER, Ending.FAILED, 0.0, detail)
@@ -113,7 +117,7 @@ def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None
         seconds = lease.dealt_at - lease.started
         acked = [r for r in lease.removals if r.acked_at is not None]
         if acked:
-            roads = ", ".join(sorted({r.roads[r.road].name for r in acked}))
+            roads = ", ".join(sorted({r.taken.name for r in acked if r.taken is not None}))
             return PhaseReport(Phase.DEREGISTER, Ending.MET, seconds, f"acknowledged by the road {roads}")
         spared = any(r.spared for r in lease.removals)
         detail = "disabled by somebody else already" if spared else "no node has the instance: nothing was written"
@@ -162,7 +166,7 @@ def _doubts(removals: Sequence[Removal]) -> str:
 def _settle(lease: Lease, released: float) -> PhaseReport:
     clock = lease.settled_from
     seconds = 0.0 if clock is None else max(0.0, released - clock)
-    if lease.why in {Why.VANISHED, Why.HUNG, Why.UNHEALTHY, Why.ASKED}:
+    if lease.why in {Why.VANISHED, Why.HUNG, Why.UNHEALTHY, Why.ILL, Why.NOTHING, Why.ASKED}:
         return PhaseReport(Phase.SETTLE, Ending.SKIPPED, seconds, str(lease.why))
     verdict = lease.verdict
     if verdict is not None and verdict.done and verdict.clause in {Clause.FLOOR, Clause.QUIET}:
@@ -184,7 +188,8 @@ def _release(lease: Lease, release: Release, released: float) -> PhaseReport | N
     if lease.signal_error is not None:
         return PhaseReport(Phase.RELEASE, Ending.FAILED, 0.0, lease.signal_error)
     if lease.signalled_at is not None:
-        return PhaseReport(Phase.RELEASE, Ending.MET, lease.signalled_at - released, "SIGTERM sent to the app")
+        told = "SIGTERM sent to the app" if release is Release.SIGNAL else "the app's shutdown endpoint was called"
+        return PhaseReport(Phase.RELEASE, Ending.MET, lease.signalled_at - released, told)
     if lease.exited_at is not None or lease.final_at is not None:
         return PhaseReport(Phase.RELEASE, Ending.SKIPPED, 0.0, "no signal was needed")
     return None
@@ -205,7 +210,7 @@ def report(
 
     worst = sorted(lease.counted, key=lambda r: (r.proved, r.seen))
     callers = lease.verdict.callers if lease.verdict else ()
-    notes = list(_notes(lease))
+    notes = list(dict.fromkeys(_notes(lease)))
     answer: dict[str, object] = {
         "schema": 1,
         "id": lease.id,
@@ -242,15 +247,26 @@ def _instance(r: Removal, at: Callable[[float | None], str | None]) -> dict[str,
         "cluster": r.instance.service.cluster,
         "ip": r.instance.ip,
         "port": r.instance.port,
-        "road": r.roads[r.road].name if r.acked_at is not None else None,
+        "road": r.taken.name if r.taken is not None else None,
         "undoable": r.undoable,
-        "residue": r.ending if r.residue and r.ending else "enabled=false, marked as ours" if r.residue else "none",
+        "residue": _residue(r),
         "remaining": sum(1 for n in r.nodes if r.view(n) is View.LISTED),
         "nodes": [{"node": n.name, "view": r.view(n).value, "at": at(n.at)} for n in nodes[:MOST_ROWS]],
     }
     if len(nodes) > MOST_ROWS:
         shown["omitted"] = len(nodes) - MOST_ROWS
     return shown
+
+
+def _residue(r: Removal) -> str:
+    """What stays in Nacos because of this drain, as far as it was read."""
+    if r.residue:
+        return r.ending or "enabled=false, marked as ours"
+    if r.fate is Fate.DISABLED:
+        return "enabled=false by the app's own road, not yet marked as ours"
+    if r.asked is not None and r.fate is None:
+        return "unknown: the record was not read after the app's own road"
+    return "none"
 
 
 def _caller(peer: str, settle: Settle, now: float) -> dict[str, object]:
@@ -278,6 +294,9 @@ def _notes(lease: Lease) -> Iterator[str]:
             yield f"{name}: listed again {r.returns} time(s) after it was gone"
         if r.error:
             yield f"{name}: {r.error}"
+        yield from r.given_up
+        if r.residue and r.publisher is Publisher.BATCH:
+            yield f"{name}: registered in a batch, so Nacos never forgets its edits; it is enabled when its app is back"
         yield from (n.error for n in r.nodes if n.error)
         yield from (f"{n.name} is down by the word of another node: left out" for n in r.nodes if n.down)
     if any(r.one_address for r in lease.removals):
@@ -293,7 +312,7 @@ def _notes(lease: Lease) -> Iterator[str]:
     if lease.hook_at is None and lease.sigterm_at is not None:
         yield "no preStop hook reached this sidecar"
     if lease.signal_error:
-        yield f"the app was not signalled: {lease.signal_error}"
+        yield f"the app was not told to stop: {lease.signal_error}"
 
 
 def shrunk(told: dict[str, object], limit: int) -> dict[str, object]:

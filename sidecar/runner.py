@@ -7,7 +7,7 @@ into `drain.py`.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ from . import drain as core
 from . import removal
 from .drain import Drain, Effect, Event, Rules
 from .lease import Lease, State, Trigger
-from .ports import App, NotThere, Registry, Rejected, Unavailable
+from .ports import Actuator, App, Inside, NotThere, Registry, Rejected, Unavailable, Watch
 from .registration import Record
 from .report import report
 from .settle import Settle
@@ -27,9 +27,23 @@ Observer = Callable[[Drain, Drain, Event, float], None]
 class Runner:
     """One sidecar's life around one Drain. Everything runs on the loop it is used in."""
 
-    def __init__(self, rules: Rules, registry: Registry, app: App, *, pod: str = "") -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        registry: Registry,
+        app: App,
+        *,
+        inside: Mapping[str, Inside] | None = None,
+        actuator: Actuator | None = None,
+        watch: Watch | None = None,
+        pod: str = "",
+    ) -> None:
+        """Know the ports; `inside` are the app's own doors by the names of their roads."""
         self._registry = registry
         self._app = app
+        self._inside = inside or {}
+        self._actuator = actuator
+        self._watch = watch
         self._pod = pod
         self._loop = asyncio.get_running_loop()
         now = self._now = self._loop.time()
@@ -46,15 +60,17 @@ class Runner:
         """Start a drain or join the one under way; returns its id."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         nodes, one = self._registry.nodes(), self._registry.one_address
+        if self._watch is not None:
+            nodes = (*nodes, (removal.PUSH, True))
         self._take(core.Triggered(trigger, uuid4().hex[:12], f"{stamp}/{self._pod}", nodes, one))
         return self.drain.lease.id if self.drain.lease is not None else ""
 
-    def resume(self) -> str | None:
+    def resume(self) -> core.Refusal | None:
         """Give the lease back; returns the reason when that is impossible."""
-        reason = self.drain.refuses_resume
-        if reason is None:
+        refusal = self.drain.refuses_resume
+        if refusal is None:
             self._take(core.Asked(resume=True))
-        return reason
+        return refusal
 
     def release(self) -> bool:
         """End all waits; False when no drain is waiting."""
@@ -161,7 +177,7 @@ class Runner:
         """Do one thing within its deadline; whatever goes wrong is an event, so that no failure stops the drain."""
         try:
             async with asyncio.timeout(effect.timeout):
-                return await self._do(effect)
+                return await (self._out(effect) if isinstance(effect, removal.Effect) else self._here(effect))
         except NotThere:
             if isinstance(effect, removal.Disable | removal.Enable | removal.Sweep):
                 return removal.Absent(effect)
@@ -175,15 +191,20 @@ class Runner:
         except Exception as error:  # noqa: BLE001  fail open: a bug in an adapter must not keep the app from its release
             return _failed(effect, f"internal error: {type(error).__name__}")
 
-    async def _do(self, effect: Effect) -> Event:
+    async def _out(self, effect: removal.Effect) -> Event:
+        """Take one step for one instance: at Nacos, or through the app's own door."""
         match effect:
+            case removal.Read(instance, removal.PUSH) if self._watch is not None:
+                return removal.Found(
+                    effect, _of(await self._watch.read(instance.service, [instance.ip]), instance.port)
+                )
             case removal.Read(instance, node):
                 records = await self._registry.read(node, instance.service, [instance.ip], fresh=effect.fresh)
                 return removal.Found(effect, _of(records, instance.port))
             case removal.Look():
                 record, node = await self._look(effect)
                 return removal.Found(effect, record, node)
-            case removal.Disable(instance, _, node):
+            case removal.Disable(instance, node):
                 await self._registry.disable(node, instance, weight=effect.weight, mark=effect.mark)
                 return removal.Acknowledged(effect)
             case removal.Enable(instance, node):
@@ -192,20 +213,67 @@ class Runner:
             case removal.Sweep(instance, node):
                 await self._registry.sweep(node, instance, weight=effect.weight)
                 return removal.Acknowledged(effect)
+            case removal.Offline(road):
+                await self._door(road).offline(road)
+                return removal.Acknowledged(effect)
+            case removal.Online(road):
+                await self._door(road).online(road)
+                return removal.Acknowledged(effect)
+
+    async def _here(self, effect: core.OwnEffect) -> Event:
+        """Know, or do, what is about the whole pod."""
+        match effect:
             case core.Survey():
                 return await self._survey(effect)
+            case core.Identify(ports):
+                return await self._identify(effect, ports)
+            case core.Inquire(instance, node):
+                return core.Told(effect, await self._registry.publisher(node, instance))
             case core.Peek(ports):
                 return core.Peeked(effect, await self._app.look(ports))
             case core.Knock(ports):
-                return core.Knocked(effect, await self._app.hung(ports))
+                hung, healthy = await asyncio.gather(self._app.hung(ports), self._healthy())
+                return core.Knocked(effect, hung or healthy is None, ill=healthy is False)
             case core.AwaitExit(life):
                 await self._app.exited(life)
                 return core.Exited(effect)
             case core.Signal(life):
                 await self._app.signal(life, kill=effect.kill)
                 return core.Signalled(effect)
+            case core.Shutdown():
+                await self._app_actuator().shutdown()
+                return core.Signalled(effect)
             case core.Roster():
                 return core.Rostered(effect, await self._registry.down())
+
+    def _door(self, road: str) -> Inside:
+        door = self._inside.get(road)
+        if door is None:
+            raise Rejected(f"nothing is known of the road {road}")
+        return door
+
+    def _app_actuator(self) -> Actuator:
+        if self._actuator is None:
+            raise Rejected("no actuator is known: set NACOS_DRAIN_ACTUATOR_URL")
+        return self._actuator
+
+    async def _identify(self, effect: core.Identify, ports: frozenset[int]) -> Event:
+        identity = await self._app_actuator().identity(ports)
+        if identity is not None and identity.servers:
+            self._registry.aim(identity.servers)
+        return core.Identified(effect, identity)
+
+    async def _healthy(self) -> bool | None:
+        """What the app says of its health; None: it does not answer in time. Without such an endpoint it is well."""
+        if self._actuator is None:
+            return True
+        try:
+            async with asyncio.timeout(core.KNOCK_TIMEOUT):
+                return await self._actuator.healthy() is not False
+        except TimeoutError:
+            return None
+        except (Unavailable, Rejected):
+            return True
 
     async def _look(self, effect: removal.Look) -> tuple[Record | None, str]:
         """Ask all nodes at once. The first that has the record decides; absence needs every node that answers."""
@@ -241,8 +309,12 @@ class Runner:
     async def _survey(self, effect: core.Survey) -> Event:
         await self._registry.refresh()
         nodes = self._registry.nodes()
+        if not nodes:
+            raise Unavailable("no Nacos server is known: set NACOS_DRAIN_NACOS_SERVER_ADDR, or let the actuator tell")
+        if self._watch is not None:
+            self._watch.subscribe(effect.service)
         node = nodes[effect.turn % len(nodes)][0]
-        addresses = self.drain.rules.addresses
+        addresses = self.drain.addresses
         records = await self._registry.read(node, effect.service, addresses, fresh=False)
         listed = bool(self.drain.claim(records))
         if not listed:
@@ -255,6 +327,6 @@ def _of(records: tuple[Record, ...], port: int) -> Record | None:
 
 
 def _failed(effect: Effect, error: str, *, again: bool = True, refused: bool = False) -> Event:
-    if isinstance(effect, removal.Read | removal.Look | removal.Disable | removal.Enable | removal.Sweep):
+    if isinstance(effect, removal.Effect):
         return removal.Failed(effect, error, again=again, refused=refused)
     return core.Failed(effect, error)

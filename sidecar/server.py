@@ -137,10 +137,9 @@ class Surface:
         if not self._door.admits(request):
             return _error(401, "X-Drain-Token is missing or wrong")
         runner = await self._attached()
-        undoable = runner.drain.lease is None or all(r.undoable for r in runner.drain.lease.removals)
-        reason = runner.resume()
-        if reason is not None:
-            return _error(409 if undoable or runner.drain.stop else 501, f"cannot resume: {reason}")
+        refusal = runner.resume()
+        if refusal is not None:
+            return _error(501 if refusal.for_good else 409, f"cannot resume: {refusal.reason}")
         return _json({"state": runner.drain.state.value})
 
     async def _release(self, request: web.Request) -> web.Response:

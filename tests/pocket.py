@@ -6,6 +6,7 @@ result, what takes longer than its timeout fails) and plays everything outside: 
 
 from dataclasses import replace
 
+from sidecar import removal
 from sidecar.drain import (
     Asked,
     AwaitExit,
@@ -14,6 +15,9 @@ from sidecar.drain import (
     Event,
     Exited,
     Failed,
+    Identified,
+    Identify,
+    Inquire,
     Knock,
     Knocked,
     Peek,
@@ -21,17 +25,19 @@ from sidecar.drain import (
     Roster,
     Rostered,
     Rules,
+    Shutdown,
     Signal,
     Signalled,
     Survey,
     Surveyed,
     Tick,
+    Told,
     Triggered,
 )
 from sidecar.lease import App, Lease, Life, Port, State, Trigger
 from sidecar.plan import fit
-from sidecar.registration import Instance, Record, Service
-from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Read, Sweep
+from sidecar.registration import Identity, Instance, Publisher, Record, Service
+from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Offline, Online, Read, Sweep
 from sidecar.removal import Failed as NotDone
 from sidecar.settle import Settle
 
@@ -68,6 +74,9 @@ class Pocket:
         self.obeys = True  # signals
         self.comes_back = False  # a container that exits is started again
         self.triggers = 0
+        self.manners = "removes"  # what the app does when it is asked: removes, disables, ignores, refuses
+        self.publisher = Publisher.GRPC
+        self.identity: Identity | None = None
         self.wrote: list[tuple[float, str]] = []
         self.last_read: dict[str, bool] = {}  # per node: whether the newest answer listed us
         self.drain = Drain(rules, BIRTH, Settle(BIRTH), nodes=self.names, survey_at=BIRTH, peek_at=BIRTH)
@@ -142,7 +151,7 @@ class Pocket:
 
     def fail(self, effect: Effect, error: str = "no answer", *, again: bool = True, refused: bool = False) -> None:
         """An effect comes to nothing."""
-        if isinstance(effect, Read | Look | Disable | Enable | Sweep):
+        if isinstance(effect, removal.Effect):
             self.finish(effect, NotDone(effect, error, again=again, refused=refused))
         else:
             self.finish(effect, Failed(effect, error))
@@ -189,6 +198,37 @@ class Pocket:
                 return Signalled(effect)
             case Disable() | Enable() | Sweep():
                 return self.written(effect)
+            case Offline() | Online() | Identify() | Inquire() | Shutdown():
+                return self.inside(effect)
+
+    def inside(self, effect: Offline | Online | Identify | Inquire | Shutdown) -> Event:
+        """The app answers, in one of the ways that are found in the field."""
+        if self.life is None and not isinstance(effect, Inquire):
+            refused = NotDone(effect, "refused", refused=True) if isinstance(effect, Offline | Online) else None
+            return refused or Failed(effect, "refused")  # type: ignore[arg-type]  # what is left is the pod's
+        match effect:
+            case Identify():
+                return Identified(effect, self.identity)
+            case Inquire():
+                return Told(effect, self.publisher)
+            case Shutdown():
+                if self.obeys:
+                    self.exit()
+                return Signalled(effect)
+            case Offline():
+                self.wrote.append((self.now, "offline"))
+                if self.manners == "removes":
+                    self.record = None
+                elif self.manners == "disables" and self.record is not None:
+                    self.record = replace(self.record, enabled=False)
+                elif self.manners == "refuses":
+                    return NotDone(effect, "404: not exposed", again=False)
+                return Acknowledged(effect)
+            case Online():
+                self.wrote.append((self.now, "online"))
+                if self.life is not None:
+                    self.register()
+                return Acknowledged(effect)
 
     def written(self, effect: Disable | Enable | Sweep) -> Event:
         """A write lands; what comes back."""

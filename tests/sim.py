@@ -5,15 +5,16 @@ is visible on each node after its own lag, a record outlives its instance, a new
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from sidecar.drain import Rules
 from sidecar.lease import App as Seen
-from sidecar.lease import Life, Port, Release, Residue
+from sidecar.lease import Life, Port, Release, Residue, Trigger
 from sidecar.plan import fit
 from sidecar.ports import NotThere, Rejected, Unavailable
-from sidecar.registration import Instance, Publisher, Record, Service
+from sidecar.registration import Identity, Instance, Publisher, Record, Service
 from sidecar.runner import Runner
 
 
@@ -158,6 +159,61 @@ class SimNacos:
         pass
 
 
+class SimDoor:
+    """An app's own doors: its actuator, and the road that it opens. `manner` is what it does when it is asked."""
+
+    def __init__(self, nacos: SimNacos, *instances: Instance, manner: str = "removes") -> None:
+        self.nacos, self.instances, self.manner = nacos, instances or (SHOP,), manner
+        self.calls: list[tuple[float, str]] = []
+        self.health: bool | None = True
+        self.hangs = False
+        self.says: Identity | None = None
+        self.stops = True
+        self.app: SimApp | None = None
+
+    async def _call(self, what: str) -> None:
+        self.calls.append((round(asyncio.get_running_loop().time() - self.nacos.began, 3), what))
+        await asyncio.sleep(LATENCY)
+        if self.hangs:
+            await asyncio.Event().wait()
+
+    async def offline(self, road: str) -> None:
+        await self._call(f"offline {road}")
+        match self.manner:
+            case "removes":
+                for instance in self.instances:
+                    self.nacos.deregister(instance)
+            case "disables":
+                for instance in self.instances:
+                    self.nacos.set_enabled(False, instance)
+            case "refuses":
+                raise Rejected("the endpoint answers 404: expose it")
+            case "breaks":
+                raise Unavailable("the connection broke")
+            case _:
+                pass  # it answers, and does nothing
+
+    async def online(self, road: str) -> None:
+        await self._call(f"online {road}")
+        for instance in self.instances:
+            self.nacos.register(instance)
+
+    async def identity(self, ports: frozenset[int]) -> Identity | None:
+        await self._call("identity")
+        return self.says
+
+    async def healthy(self) -> bool | None:
+        await self._call("health")
+        return self.health
+
+    async def shutdown(self) -> None:
+        await self._call("shutdown")
+        if not self.stops:
+            raise Rejected("the shutdown endpoint answers 404")
+        assert self.app is not None
+        self.app.exit()
+
+
 class SimApp:
     """An App whose process may or may not be visible."""
 
@@ -238,9 +294,12 @@ def rules(
 class World:
     """A runner among a SimNacos and a SimApp, with the clock set to zero at will."""
 
-    def __init__(self, rules_: Rules, nacos: SimNacos, app: SimApp) -> None:
+    def __init__(self, rules_: Rules, nacos: SimNacos, app: SimApp, door: SimDoor | None = None) -> None:
         self.nacos, self.app = nacos, app
-        self.runner = Runner(rules_, nacos, app, pod="pod-1")
+        if door is not None:
+            door.app = app
+        inside = {road.name: door for road in rules_.roads} if door is not None else {}
+        self.runner = Runner(rules_, nacos, app, inside=inside, actuator=door, pod="pod-1")
         self.zero = 0.0
 
     def now(self) -> float:
@@ -265,3 +324,38 @@ class World:
         rows = self.report()["phases"]
         assert isinstance(rows, list)
         return {row["phase"]: row["outcome"] for row in rows}
+
+
+WARM = 100.0  # a sidecar that has been idle for a while
+
+
+@asynccontextmanager
+async def world(
+    rules_: Rules | None = None,
+    nacos: SimNacos | None = None,
+    app: SimApp | None = None,
+    *,
+    door: SimDoor | None = None,
+    registered: bool = True,
+    warm: float = WARM,
+) -> AsyncIterator[World]:
+    nacos, app = nacos or SimNacos(), app or SimApp()
+    if registered:
+        nacos.register()
+    made = World(rules_ or rules(), nacos, app, door)
+    async with made.runner.running():
+        await asyncio.sleep(warm)
+        made.mark_zero()
+        yield made
+
+
+async def hook(w: World) -> float:
+    """What a kubelet does; returns the second of the answer."""
+    lease_id = w.runner.trigger(Trigger.HOOK)
+    await w.runner.released(lease_id)
+    return w.now()
+
+
+async def ready(w: World, second: float) -> bool:
+    await w.at(second)
+    return w.runner.drain.ready

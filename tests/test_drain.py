@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pocket import SHOP, Pocket, rules
 
-from sidecar.drain import Asked, AwaitExit, Roster, Signal, Survey, Surveyed, Tick
+from sidecar.drain import Asked, AwaitExit, Refusal, Roster, Shutdown, Signal, Survey, Surveyed, Tick
 from sidecar.lease import App, Life, Outcome, Port, Release, Residue, State, Trigger, Why
-from sidecar.registration import Record, Road
-from sidecar.removal import Disable, Enable, Look, Sweep
+from sidecar.registration import Publisher, Record, Road
+from sidecar.removal import Disable, Enable, Look, Offline, Online, Sweep, Write
 from sidecar.report import Phase, phases, report
 
 
@@ -207,13 +207,13 @@ def test_resume_is_refused_where_it_would_be_wrong_or_in_vain() -> None:
     w = drained()
     one_way = replace(w.lease.removals[0], roads=(Road("actuator", undoable=False),))
     only_restart = replace(w.drain, lease=replace(w.lease, removals=(one_way,)))
-    assert only_restart.refuses_resume == "only a restart of the app registers it again"
+    assert only_restart.refuses_resume == Refusal("only a restart of the app registers it again", for_good=True)
     assert only_restart.step(Asked(resume=True), w.now).state is State.DRAINING
     w.exit()
     w.sleep(1)
-    assert w.drain.refuses_resume == "the drained app has exited; its next life is put online by itself"
+    assert w.drain.refuses_resume == Refusal("the drained app has exited; its next life is put online by itself")
     w.trigger(Trigger.SIGTERM)
-    assert w.drain.refuses_resume == "this sidecar was told to stop"
+    assert w.drain.refuses_resume == Refusal("this sidecar was told to stop")
 
 
 def test_a_second_trigger_joins_the_drain_under_way() -> None:
@@ -538,6 +538,9 @@ class DrainMachine(RuleBasedStateMachine):
         kubernetes=st.booleans(),
         kill=st.booleans(),
         warm=st.booleans(),
+        manners=st.sampled_from(["", "removes", "disables", "ignores", "refuses"]),
+        undoable=st.booleans(),
+        publisher=st.sampled_from(Publisher),
     )
     def a_pod_starts(  # every setting that matters here
         self,
@@ -551,9 +554,15 @@ class DrainMachine(RuleBasedStateMachine):
         kubernetes: bool,
         kill: bool,
         warm: bool,
+        manners: str,
+        undoable: bool,
+        publisher: Publisher,
     ) -> None:
         made = rules(grace, cache, release=release, residue=residue, kubernetes=kubernetes, kill=kill)
+        if manners:
+            made = replace(made, roads=(Road("actuator", undoable=undoable, inside=True),))
         self.world = Pocket(made, nodes=nodes, visible=visible)
+        self.w.manners, self.w.publisher = manners, publisher
         if warm:
             self.w.sleep(10)
 
@@ -690,7 +699,7 @@ class DrainMachine(RuleBasedStateMachine):
         if self.world is None:
             return
         drain = self.w.drain
-        writes = [e for e in drain.wanted(self.w.now) if isinstance(e, Disable | Enable | Sweep)]
+        writes = [e for e in drain.wanted(self.w.now) if isinstance(e, Write)]
         assert len(writes) <= 1
         for write in writes:
             match write:
@@ -702,12 +711,18 @@ class DrainMachine(RuleBasedStateMachine):
                     assert self.w.lease.exited_at is not None
                 case Enable():
                     assert drain.state is State.RESTORING
+                case Offline():
+                    assert drain.state in {State.DRAINING, State.RELEASED}
+                    assert self.w.lease.exited_at is None
+                case Online():
+                    assert drain.state is State.RESTORING
+                    assert drain.restore_reason not in {"new_life", "startup"}
 
     @invariant()
     def a_person_who_drains_by_hand_stops_nothing(self) -> None:
         if self.world is None or self.w.drain.lease is None:
             return
-        signals = any(isinstance(e, Signal) for e in self.w.drain.wanted(self.w.now))
+        signals = any(isinstance(e, Signal | Shutdown) for e in self.w.drain.wanted(self.w.now))
         assert not (signals and not self.w.lease.stopping)
         assert not (signals and self.w.drain.rules.release is Release.HOOK)
 

@@ -3,15 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sidecar.registration import OPENAPI, Instance, Record, Road, Service
+from sidecar.evidence import View
+from sidecar.registration import OPENAPI, Instance, Publisher, Record, Road, Service
 from sidecar.removal import (
+    PUSH,
     TOO_LATE,
     Absent,
     Acknowledged,
@@ -19,13 +21,16 @@ from sidecar.removal import (
     Effect,
     Enable,
     Failed,
+    Fate,
     Found,
     Goal,
     Look,
+    Offline,
+    Online,
     Read,
     Removal,
     Sweep,
-    View,
+    Write,
 )
 
 
@@ -34,7 +39,7 @@ ON = Record(SHOP, weight=2.5)
 OFF = Record(SHOP, weight=2.5, enabled=False)
 OURS = Record(SHOP, weight=2.5, enabled=False, mark="2025-06-01T12:00:00Z/pod-0")
 MARK = "2025-06-01T12:30:00Z/pod-1"
-ACTUATOR = Road("actuator", undoable=False)
+ACTUATOR = Road("actuator", undoable=True, inside=True)
 T = TypeVar("T", bound=Effect)
 
 
@@ -84,13 +89,10 @@ class Walk:
         self.removal = self.removal.step(Failed(self.one(Look), "no answer"), self.now)
         return self
 
-    def write(self) -> Disable | Enable | Sweep:
+    def write(self) -> Any:
         """The one write that is wanted now."""
-        writes: list[Disable | Enable | Sweep] = []
-        writes += self.wanted(Disable)
-        writes += self.wanted(Enable)
-        writes += self.wanted(Sweep)
-        [effect] = writes
+        effects = self.removal.wanted(self.now, may_write=self.may_write)
+        [effect] = [e for e in effects if isinstance(e, Write)]
         return effect
 
     def ack(self) -> "Walk":
@@ -100,7 +102,9 @@ class Walk:
 
     def absent(self) -> "Walk":
         """The write is answered with Nacos' own 'no such instance'."""
-        self.removal = self.removal.step(Absent(self.write()), self.now)
+        effect = self.write()
+        assert isinstance(effect, Disable | Enable | Sweep)
+        self.removal = self.removal.step(Absent(effect), self.now)
         return self
 
     def fail(self, *, again: bool = True) -> "Walk":
@@ -122,12 +126,12 @@ def walk(
     nodes: Iterable[tuple[str, bool]] = (("a", True), ("b", True)),
     roads: tuple[Road, ...] = (OPENAPI,),
     one_address: bool = False,
+    publisher: Publisher = Publisher.GRPC,
 ) -> Walk:
     """A trigger at 0 with a snapshot of this age."""
     at = None if record is None else -age
-    return Walk(
-        Removal.begin(SHOP, nodes, 0.0, record=record, record_at=at, mark=MARK, roads=roads, one_address=one_address)
-    )
+    more: dict[str, Any] = {"roads": roads, "one_address": one_address, "publisher": publisher}
+    return Walk(Removal.begin(SHOP, nodes, 0.0, record=record, record_at=at, mark=MARK, **more))
 
 
 def gone() -> Walk:
@@ -141,19 +145,19 @@ def gone() -> Walk:
 
 
 def test_a_fresh_snapshot_lets_the_write_leave_at_the_trigger_with_its_weight_and_our_mark() -> None:
-    assert walk(age=5).write() == Disable(SHOP, "openapi", "a", 2.5, MARK, 0)
+    assert walk(age=5).write() == Disable(SHOP, "a", 2.5, MARK, 0)
 
 
 def test_a_snapshot_older_than_five_seconds_is_read_afresh_first() -> None:
     w = walk(age=5.1)
     assert not w.wanted(Disable)
     assert w.one(Look).timeout == 0.5
-    assert w.to(0.02).look(replace(ON, weight=7.0)).write() == Disable(SHOP, "openapi", "a", 7.0, MARK, 0)
+    assert w.to(0.02).look(replace(ON, weight=7.0)).write() == Disable(SHOP, "a", 7.0, MARK, 0)
 
 
 def test_without_an_answer_to_the_look_the_write_goes_out_with_the_old_snapshot() -> None:
     w = walk(age=30).to(0.5).unlook()
-    assert w.write() == Disable(SHOP, "openapi", "a", 2.5, MARK, 0)
+    assert w.write() == Disable(SHOP, "a", 2.5, MARK, 0)
     assert w.removal.error == "no answer"
 
 
@@ -161,7 +165,7 @@ def test_nothing_known_and_no_answer_means_no_write_until_somebody_lists_it() ->
     w = walk(None).to(0.5).unlook()
     assert not w.wanted(Disable)
     assert not w.removal.dealt, "unknown is not absent"
-    assert w.read(ON, "b").write() == Disable(SHOP, "openapi", "a", 2.5, MARK, 0)
+    assert w.read(ON, "b").write() == Disable(SHOP, "a", 2.5, MARK, 0)
 
 
 def test_a_later_look_that_fails_does_not_start_over() -> None:
@@ -373,39 +377,223 @@ def test_absent_is_an_answer_and_a_node_that_still_lists_it_calls_for_the_write_
     assert w.absent().to(0.25).read(None).removal.dealt
 
 
-# --- roads
+# --- the ladder of roads
 
 
-def test_a_refused_road_is_followed_by_the_next() -> None:
-    w = walk(roads=(ACTUATOR, OPENAPI))
-    assert isinstance(first := w.write(), Disable)
-    assert first.road == "actuator"
-    assert [r.undoable for r in w.removal.roads] == [False, True]
-    w.fail(again=False).to(5)
-    assert isinstance(second := w.write(), Disable)
-    assert second.road == "openapi"
-    assert w.removal.undoable
-    assert w.fail(again=False).removal.road == 1, "the last road is tried on"
+def ladder(*, undoable: bool = False, **more: Any) -> Walk:
+    """An app that can be asked itself, and Nacos after it."""
+    return walk(roads=(Road("actuator", undoable=undoable, inside=True), OPENAPI), **more)
 
 
-def test_a_road_that_only_fails_is_left_after_the_time_of_an_election() -> None:
-    w = walk(roads=(ACTUATOR, OPENAPI))
-    while w.removal.road == 0:
-        w.fail().to(w.removal.write_at or w.now)
-    assert 20 <= w.now <= 24
-    assert w.removal.failing_since is None
+def removed(w: Walk) -> Walk:
+    """The app has left: acknowledged, clean at 0.25 s, and the unfiltered record is absent."""
+    return w.ack().to(0.25).read(None).look(None)
+
+
+def test_the_app_is_asked_first_and_once_for_all_its_instances() -> None:
+    assert ladder().write() == Offline("actuator", 0), (
+        "no instance in it: the same wish of another one is the same call"
+    )
+    assert ladder().write().timeout == 3
+
+
+def test_a_road_that_is_refused_is_left_at_once_and_what_it_said_is_kept() -> None:
+    w = ladder().fail(again=False)
+    assert w.write() == Disable(SHOP, "b", 2.5, MARK, 1)
+    assert w.removal.given_up == ("actuator: code 500",)
+    assert w.removal.asked is None
+    assert w.ack().removal.taken == OPENAPI
+
+
+def test_the_last_road_is_tried_on() -> None:
+    w = ladder().fail(again=False).fail(again=False)
+    assert w.removal.road == 1
+    assert isinstance(w.to(5).write(), Disable)
+
+
+def test_a_failure_that_may_be_none_gives_the_app_a_second_before_nacos_is_told() -> None:
+    """An edit within 0.46 s after an instance left would leave a record that never expires."""
+    w = ladder().to(0.2).fail()
+    assert not w.wanted(Disable)
+    assert isinstance(w.to(1.0).write(), Disable)
+    assert w.removal.asked is not None, "it may have been at it"
+
+
+def test_nobody_listening_there_is_a_verdict() -> None:
+    w = ladder()
+    w.removal = w.removal.step(Failed(w.one(Offline), "refused", refused=True), 0.1)
+    w.to(0.1)
+    assert isinstance(w.write(), Disable)
+
+
+def test_an_app_that_never_answers_but_leaves_is_believed_by_the_lists() -> None:
+    """A deregistering endpoint that sleeps before it answers is found in the field."""
+    w = ladder().clean_rounds(0.5, 2.75).to(3.0).fail()
+    assert (w.removal.taken, w.removal.acked_at) == (w.removal.roads[0], 3.0)
+    assert not w.wanted(Disable)
+    assert w.look(None).removal.fate is Fate.REMOVED
 
 
 def test_a_road_whose_acknowledgement_changed_nothing_is_left_after_three_seconds() -> None:
     """`DELETE` of a gRPC instance is a 200 that changes nothing."""
-    w = walk(roads=(ACTUATOR, OPENAPI)).ack().read(ON)
+    w = ladder().ack().read(ON)
     w.to(2.9).read(ON)
     assert not w.wanted(Disable), "a removal is in flight between nodes"
     w.to(3).read(ON, "a")
     assert not w.wanted(Disable), "this reading was due before"
     w.to(3.25).read(ON, "a")
-    assert isinstance(write := w.write(), Disable)
-    assert write.road == "openapi"
+    assert isinstance(w.write(), Disable)
+    assert w.removal.given_up == ("actuator: acknowledged, but listed 3 s later",)
+
+
+@pytest.mark.parametrize("known", [ON, replace(ON, healthy=False)])
+def test_a_broken_app_is_not_asked(known: Record) -> None:
+    w = ladder(record=known)
+    if known.healthy:
+        w.removal = w.removal.skip_inside(1.0)
+        w.to(1.0)
+    assert isinstance(w.write(), Disable)
+    assert w.removal.skip_inside(2.0) == w.removal
+
+
+def test_what_the_app_took_out_and_a_beat_brought_back_is_taken_out_by_nacos() -> None:
+    w = removed(ladder()).to(0.5).read(None).to(2.5).read(ON, "a")
+    assert isinstance(w.write(), Disable)
+    assert w.removal.given_up == ("actuator: listed again",)
+
+
+def test_once_the_lists_are_clean_the_record_tells_what_the_app_has_done() -> None:
+    w = ladder().ack().to(0.25).read(None, "a")
+    assert not w.wanted(Look)
+    w.read(None, "b")
+    assert w.wanted(Look)
+    w.unlook()
+    assert w.removal.look_at == 2.25, "soon again: until it is read we do not know"
+    assert w.to(2.25).look(None).removal.fate is Fate.REMOVED
+    assert (w.removal.residue, w.removal.left_behind(9), w.removal.touched(9)) == (False, False, True)
+
+
+def test_a_record_that_a_node_behind_still_shows_enabled_tells_nothing() -> None:
+    w = ladder().ack().to(0.25).read(None).look(ON)
+    assert w.removal.fate is None
+    assert w.to(0.5).look(None).removal.fate is Fate.REMOVED
+
+
+def test_a_record_that_the_app_has_disabled_is_claimed_with_our_mark() -> None:
+    w = ladder().ack().to(0.25).read(None).look(OFF)
+    assert w.removal.fate is Fate.DISABLED
+    assert not w.removal.residue, "not ours yet"
+    assert isinstance(w.write(), Disable)
+    w.fail(again=False)
+    assert isinstance(w.to(5.25).write(), Disable), "claimed by Nacos' road, not asked of the app again"
+    w.ack()
+    assert (w.removal.residue, w.removal.taken, w.removal.undoable) == (True, w.removal.roads[0], True)
+
+
+def test_a_record_that_is_gone_when_it_is_claimed_needs_no_claim() -> None:
+    w = ladder().ack().to(0.25).read(None).look(OFF).absent()
+    assert not w.wanted(Disable)
+    assert not w.removal.residue
+
+
+def test_a_record_that_the_app_left_disabled_is_swept_even_where_it_could_not_be_claimed() -> None:
+    w = ladder().ack().to(0.25).read(None).look(OFF).fail(again=False)
+    w.removal = w.removal.clean_up(2.0)
+    w.to(2.0).look(None)
+    assert isinstance(w.write(), Sweep)
+
+
+def test_a_true_removal_leaves_nothing_to_clean_and_an_unread_one_says_so() -> None:
+    assert removed(ladder()).removal.clean_up(2.0).ending == "nothing to clean"
+    assert "was not read" in (ladder().ack().removal.clean_up(2.0).ending or "")
+
+
+@pytest.mark.parametrize(
+    ("publisher", "until"),
+    [
+        (Publisher.BEAT, 7.25),
+        (Publisher.UNKNOWN, 7.25),
+        (Publisher.GRPC, None),
+        (Publisher.BATCH, None),
+        (Publisher.PERSISTENT, None),
+    ],
+)
+def test_only_what_a_beat_could_bring_back_is_watched_for_a_while(publisher: Publisher, until: float | None) -> None:
+    assert removed(ladder(publisher=publisher)).removal.stable_at == until
+
+
+def test_rare_beats_are_awaited_and_our_own_write_survives_them() -> None:
+    slow = replace(ON, beat=30.0)
+    assert removed(ladder(publisher=Publisher.BEAT, record=slow)).removal.stable_at == 32.25
+    claimed = ladder(publisher=Publisher.BEAT).ack().to(0.25).read(None).look(OFF).ack()
+    assert claimed.removal.stable_at is None
+    assert walk().ack().clean_rounds(0, 0.25).removal.stable_at is None
+
+
+def test_without_a_server_only_the_app_can_be_asked() -> None:
+    w = ladder(nodes=[])
+    assert w.write() == Offline("actuator", 0)
+    w.fail(again=False)
+    assert not w.wanted(Disable)
+
+
+def test_a_subscription_is_read_but_never_written_to() -> None:
+    w = walk(nodes=[("a", True), (PUSH, True)])
+    assert {w.fail().to(w.removal.write_at or 0).write().node for _ in range(3)} == {"a"}
+    w = walk(nodes=[("a", True), (PUSH, True)]).ack().clean_rounds(0, 1, "a")
+    assert not w.removal.proved, "one more required reader"
+    assert w.clean_rounds(1, 1.5, PUSH).removal.proved
+
+
+# --- BACK through the app
+
+
+def given_back(w: Walk, *, same_life: bool = True) -> Walk:
+    """The lease is given back 4 s after the trigger."""
+    w.removal = w.removal.bring_back(4.0, same_life=same_life)
+    return w.to(4.0)
+
+
+def test_what_the_app_took_out_the_app_brings_back() -> None:
+    w = given_back(removed(ladder(undoable=True))).look(None)
+    assert w.write() == Online("actuator", 1)
+    w.ack().to(4.7).look(None)
+    assert not w.wanted(Online), "on its way"
+    assert w.to(5.2).look(ON).removal.ending == "online"
+
+
+def test_an_app_that_does_not_come_back_is_asked_again() -> None:
+    w = given_back(removed(ladder(undoable=True))).look(None).ack()
+    while w.now < 6.9:
+        w.to(w.removal.look_at or w.now).look(None)
+    assert isinstance(w.write(), Online)
+    w.fail()
+    assert isinstance(w.to(w.removal.look_at or w.now).look(None).write(), Online)
+
+
+@pytest.mark.parametrize(("undoable", "same_life"), [(False, True), (True, False)])
+def test_a_new_life_registers_by_itself_and_an_unknown_way_back_is_not_tried(undoable: bool, same_life: bool) -> None:
+    w = given_back(removed(ladder(undoable=undoable)), same_life=same_life).look(None)
+    assert not w.wanted(Online)
+    assert w.to(4.5).look(ON).removal.ending == "online"
+
+
+def test_what_was_claimed_is_enabled_by_us_not_by_the_app() -> None:
+    w = given_back(ladder(undoable=True).ack().to(0.25).read(None).look(OFF).ack()).look(OURS)
+    assert isinstance(w.write(), Enable)
+
+
+def test_an_app_that_was_asked_a_moment_ago_may_still_leave() -> None:
+    w = ladder(undoable=True).to(0.1)
+    w.removal = w.removal.bring_back(0.1)
+    assert not w.look(ON).removal.ending
+    assert isinstance(w.to(0.6).look(None).write(), Online)
+
+
+def test_a_mark_on_a_record_that_somebody_enabled_is_emptied() -> None:
+    w = given_back(gone()).look(replace(OURS, enabled=True))
+    assert isinstance(w.write(), Enable)
+    assert w.ack().to(5.2).look(ON).removal.ending == "online"
 
 
 # --- listed again
@@ -424,12 +612,11 @@ def test_a_return_is_counted_once_however_many_nodes_show_it_and_costs_one_write
     assert not w.wanted(Disable)
 
 
-def test_a_road_that_worked_is_kept_when_one_node_forgets() -> None:
+def test_our_own_write_is_repeated_when_one_node_forgets() -> None:
     """The other node never answered, so it was never out everywhere; that is no reason to distrust the road."""
-    w = walk(roads=(ACTUATOR, OPENAPI)).ack().read(None, "a")
+    w = walk().ack().read(None, "a")
     w.to(3.5).read(None, "a").to(3.75).read(ON, "a")
-    assert isinstance(write := w.write(), Disable)
-    assert write.road == "actuator"
+    assert isinstance(w.write(), Disable)
 
 
 def test_nodes_behind_one_address_that_are_not_equally_fast_cause_no_writes() -> None:
@@ -652,6 +839,7 @@ class RemovalMachine(RuleBasedStateMachine):
         nodes=st.sampled_from([[("a", True)], [("a", True), ("b", True), ("c", False)]]),
         one_address=st.booleans(),
         roads=st.sampled_from([(OPENAPI,), (ACTUATOR, OPENAPI)]),
+        publisher=st.sampled_from(Publisher),
     )
     def trigger(
         self,
@@ -661,12 +849,21 @@ class RemovalMachine(RuleBasedStateMachine):
         nodes: list[tuple[str, bool]],
         one_address: bool,
         roads: tuple[Road, ...],
+        publisher: Publisher,
     ) -> None:
         one = one_address and len(nodes) == 1
         self.now = 1000.0
         self.last_seen = None if record is None else self.now - age
         self.removal = Removal.begin(
-            SHOP, nodes, self.now, record=record, record_at=self.last_seen, mark=MARK, roads=roads, one_address=one
+            SHOP,
+            nodes,
+            self.now,
+            record=record,
+            record_at=self.last_seen,
+            mark=MARK,
+            roads=roads,
+            publisher=publisher,
+            one_address=one,
         )
         self.ever_seen = record is not None
 
@@ -702,7 +899,7 @@ class RemovalMachine(RuleBasedStateMachine):
             case Look():
                 self._saw(answer)
                 self.removal = self.removal.step(Found(effect, answer), self.now)
-            case _ if verdict == "absent":
+            case Disable() | Enable() | Sweep() if verdict == "absent":
                 self.removal = self.removal.step(Absent(effect), self.now)
             case _:
                 self.removal = self.removal.step(Acknowledged(effect), self.now)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pocket import Pocket, rules
 
+from sidecar.evidence import Node
 from sidecar.lease import Lease, Outcome, Release, State, Trigger, Why
 from sidecar.plan import fit
-from sidecar.registration import Instance, Record, Service
-from sidecar.removal import Node, Removal
+from sidecar.registration import OPENAPI, Instance, Record, Service
+from sidecar.removal import Removal
 from sidecar.report import Ending, Phase, phases, report, shrunk
 from sidecar.settle import Call, Clause, Rule, Settle, Verdict
 
@@ -205,7 +206,7 @@ def test_clean_but_not_often_enough_is_no_proof() -> None:
     ("changes", "ending", "detail"),
     [
         ({"spared": True}, Ending.SKIPPED, "disabled by somebody else already"),
-        ({"acked_at": 1010.0}, Ending.MET, "acknowledged by the road openapi"),
+        ({"acked_at": 1010.0, "taken": OPENAPI}, Ending.MET, "acknowledged by the road openapi"),
     ],
 )
 def test_a_deregistration_that_is_dealt_with(changes: dict[str, Any], ending: Ending, detail: str) -> None:
@@ -360,13 +361,13 @@ def test_what_a_person_should_know_besides_is_noted() -> None:
         "shop 10.0.0.7:8080: listed again 2 time(s) after it was gone",
         "a: code 500",
         "no preStop hook reached this sidecar",
-        "the app was not signalled: not allowed",
+        "the app was not told to stop: not allowed",
     ):
         assert part in said
 
 
 def test_a_residue_is_told_until_it_is_cleaned() -> None:
-    assert rows(told(lease(removal(acked_at=1010.0))), "instances")[0]["residue"] == "enabled=false, marked as ours"
+    assert rows(told(lease(removal(marked_at=1010.0))), "instances")[0]["residue"] == "enabled=false, marked as ours"
     assert rows(told(lease(removal())), "instances")[0]["residue"] == "none"
 
 
@@ -378,7 +379,7 @@ def test_each_list_holds_ten_the_worst_first_and_says_how_many_are_missing() -> 
     answer = told(many)
     assert [len(rows(answer, name)) for name in ("instances", "callers", "notes")] == [10, 10, 10]
     assert rows(answer, "instances")[0]["port"] == 9000, "the one that is not proved"
-    assert answer["omitted"] == {"instances": 3, "callers": 3, "notes": 14}
+    assert answer["omitted"] == {"instances": 3, "callers": 3, "notes": 3}
     second = rows(answer, "instances")[1]
     assert (len(rows(second, "nodes")), second["omitted"]) == (10, 2)
     assert rows(second, "nodes")[0]["node"] == "bad"

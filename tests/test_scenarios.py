@@ -1,57 +1,22 @@
 """Whole drains on a virtual clock: each asserts the second, and what the report says."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from sim import SHOP, Node, SimApp, SimNacos, World, rules
+from sim import SHOP, Node, SimApp, SimNacos, World, hook, ready, rules, world
 
-from sidecar.drain import Rules
+from sidecar.drain import Refusal
 from sidecar.lease import Release, Residue, State, Trigger
 from sidecar.registration import Instance, Service
 
 
 pytestmark = pytest.mark.looptime
 
-WARM = 100.0  # a sidecar that has been idle for a while
-
-
-@asynccontextmanager
-async def world(
-    rules_: Rules | None = None,
-    nacos: SimNacos | None = None,
-    app: SimApp | None = None,
-    *,
-    registered: bool = True,
-    warm: float = WARM,
-) -> AsyncIterator[World]:
-    nacos, app = nacos or SimNacos(), app or SimApp()
-    if registered:
-        nacos.register()
-    made = World(rules_ or rules(), nacos, app)
-    async with made.runner.running():
-        await asyncio.sleep(warm)
-        made.mark_zero()
-        yield made
-
-
-async def hook(w: World) -> float:
-    """What a kubelet does; returns the second of the answer."""
-    lease_id = w.runner.trigger(Trigger.HOOK)
-    await w.runner.released(lease_id)
-    return w.now()
-
 
 async def ended(w: World) -> float:
     await w.runner.ended()
     return w.now()
-
-
-async def ready(w: World, second: float) -> bool:
-    await w.at(second)
-    return w.runner.drain.ready
 
 
 # The write leaves after one look (0.01) and is answered at 0.02; the list is clean 0.5 s later; reads start every
@@ -263,7 +228,7 @@ async def test_a_stop_that_joins_a_manual_drain_signals_the_app() -> None:
         await hook(w)
         await asyncio.sleep(0.1)
         assert [s for _, s in w.app.signals] == ["TERM"]
-        assert w.runner.resume() == "the app was told to stop"
+        assert w.runner.resume() == Refusal("the app was told to stop")
 
 
 async def test_a_registered_port_on_which_nobody_listens_is_said_and_not_taken_for_an_exit() -> None:
@@ -540,7 +505,7 @@ async def test_sigterm_outside_kubernetes_makes_our_exit_the_release() -> None:
 async def test_resume_is_refused_after_our_sigterm() -> None:
     async with world() as w:
         w.runner.trigger(Trigger.SIGTERM)
-        assert w.runner.resume() == "this sidecar was told to stop"
+        assert w.runner.resume() == Refusal("this sidecar was told to stop")
 
 
 async def test_the_sidecar_ends_before_the_grace_period_does() -> None:
