@@ -164,9 +164,10 @@ async def test_bad_settings_are_told_all_at_once_masked_and_with_what_would_be_v
         "NACOS_DRAIN_NACOS_SERVER_ADDR": "http://nacos:canary@10.0.0.1",
         "NACOS_DRAIN_GRACE_PERIOD": "soon",
         "NACOS_DRAIN_LISTEN": "everywhere",
-        "NACOS_DRAIN_RELEASE": "actuator",
+        "NACOS_DRAIN_RELEASE": "sigterm",
+        "NACOS_DRAIN_NACOS_GROUP": "orders",
         "NACOS_DRAIN_NACOS_PASSWORD": "canary",
-        "NACOS_DRAIN_ACTUATOR_URL": "http://127.0.0.1:8080/actuator",
+        "NACOS_DRAIN_ACTUATOR_URL": "http://app:canary@127.0.0.1:8080/actuator",
     }
     by_name, by_default = await asyncio.gather(process("serve", env=env), process(env=env))
     assert by_name == by_default
@@ -178,7 +179,7 @@ async def test_bad_settings_are_told_all_at_once_masked_and_with_what_would_be_v
     told = {line.strip().split("=")[0].split(":")[0]: line for line in lines[1:]}
     assert set(told) == {
         "NACOS_DRAIN_NACOS_SERVER_ADDR",
-        "NACOS_DRAIN_NACOS_SERVICE",
+        "NACOS_DRAIN_NACOS_GROUP",
         "NACOS_DRAIN_NACOS_USERNAME",
         "NACOS_DRAIN_GRACE_PERIOD",
         "NACOS_DRAIN_LISTEN",
@@ -189,8 +190,8 @@ async def test_bad_settings_are_told_all_at_once_masked_and_with_what_would_be_v
     assert (
         "NACOS_DRAIN_GRACE_PERIOD='soon': not a duration. Valid: seconds, or units" in told["NACOS_DRAIN_GRACE_PERIOD"]
     )
-    assert "not in this version" in told["NACOS_DRAIN_RELEASE"]
-    assert "not in this version" in told["NACOS_DRAIN_ACTUATOR_URL"]
+    assert "Valid: hook, signal, actuator" in told["NACOS_DRAIN_RELEASE"]
+    assert "NACOS_DRAIN_ACTUATOR_URL=***: credentials go into" in told["NACOS_DRAIN_ACTUATOR_URL"]
     assert all("Valid: " in line for line in lines[1:])
 
 

@@ -14,12 +14,17 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 def settings_table() -> str:
     """Every setting that is no file variant, from its declaration."""
     rows = ["| variable | default | |", "|---|---|---|"]
-    for doc in describe():
-        if not doc.name.endswith("_FILE"):
+    docs = {doc.name: doc for doc in describe()}
+    secrets = [name for name in docs if f"{name}_FILE" in docs]
+    for name, doc in docs.items():
+        if name.removesuffix("_FILE") not in secrets or name in secrets:
             default = f"`{doc.default}`" if doc.default else doc.why
-            rows.append(f"| `{doc.name}` | {default} | {doc.help} |")
+            rows.append(f"| `{name}` | {default} | {doc.help} |")
     rows.append("")
-    rows.append("`..._USERNAME`, `..._PASSWORD` and `..._TOKEN` can be given as a file with the suffix `_FILE`.")
+    each = [f"`{name.removeprefix('NACOS_DRAIN_')}`" for name in secrets]
+    rows.append(
+        f"{', '.join(each[:-1])} and {each[-1]} have no flag, and can be given as a file with the suffix `_FILE`."
+    )
     return "\n".join(rows)
 
 

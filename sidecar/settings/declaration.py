@@ -14,8 +14,15 @@ from typed_settings.constants import METADATA_KEY
 from typed_settings.loaders import EnvLoader
 
 from sidecar.lease import Release, Residue
+from sidecar.settings.addresses import Listen
+from sidecar.settings.credentials import Headers, Secret
 from sidecar.settings.values import (
+    ACTUATOR,
     ADDRESS,
+    CA_FILE,
+    ENDPOINT,
+    HEADERS,
+    HOST_PORT,
     LISTEN,
     NAME,
     NAMESPACE,
@@ -23,13 +30,10 @@ from sidecar.settings.values import (
     PORTS,
     SECONDS,
     SECRET,
-    SECRET_FILE,
     SERVERS,
     SERVICES,
     SWITCH,
     Kind,
-    Listen,
-    Secret,
     choice,
 )
 
@@ -56,6 +60,16 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class Method(StrEnum):
+    """What a request may be, where the app decides what it understands."""
+
+    GET = "GET"
+    POST = "POST"
+    PUT = "PUT"
+    PATCH = "PATCH"
+    DELETE = "DELETE"
+
+
 def _about(kind: Kind, text: str, why: str) -> dict[str, object]:
     """What a declaration says besides name, type and default; `why` is the default's reason."""
     return {METADATA_KEY: {"kind": kind, "help": text, "why": why}}
@@ -70,7 +84,7 @@ class NacosSettings:
         metadata=_about(
             SERVERS,
             "The Nacos servers; without a port 8848 (https too: write :443), without a path /nacos.",
-            "required: a registry cannot be guessed",
+            "unset: the app's actuator tells them",
         ),
     )
     namespace: str = field(
@@ -86,7 +100,7 @@ class NacosSettings:
         metadata=_about(
             SERVICES,
             "The services that the app is registered as.",
-            "required: Nacos cannot be searched for an address",
+            "unset: the app's actuator tells them",
         ),
     )
     cluster: str = field(
@@ -103,6 +117,19 @@ class NacosSettings:
     )
     username: Secret | None = field(default=None, metadata=_about(SECRET, "The Nacos user.", "unset: no login"))
     password: Secret | None = field(default=None, metadata=_about(SECRET, "That user's password.", "unset: no login"))
+    access_key: Secret | None = field(
+        default=None,
+        metadata=_about(SECRET, "The access key, where Nacos wants signed requests (Aliyun MSE).", "unset: no signing"),
+    )
+    secret_key: Secret | None = field(
+        default=None, metadata=_about(SECRET, "The secret key that belongs to it.", "unset: no signing")
+    )
+    ca_file: str | None = field(
+        default=None,
+        metadata=_about(
+            CA_FILE, "A PEM file: the authorities to believe for https servers.", "unset: those of the system"
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -137,8 +164,8 @@ class Settings:
     release: Release = field(
         default=Release.HOOK,
         metadata=_about(
-            choice(Release, later="actuator"),
-            "How the app is let go: by the answer to its preStop hook, or by a signal from us.",
+            choice(Release),
+            "How the app is let go: by the answer to its preStop hook, a signal from us, or its actuator's shutdown.",
             "the app is sent its SIGTERM when the hook is answered, with no further permission",
         ),
     )
@@ -168,6 +195,81 @@ class Settings:
             SWITCH,
             "With RELEASE=signal: SIGKILL an app that has not exited APP_STOP after its SIGTERM.",
             "the kubelet does so anyway at the end of the grace period",
+        ),
+    )
+    actuator_url: str | None = field(
+        default=None,
+        metadata=_about(
+            ACTUATOR,
+            "The app's actuator; without a path /actuator (a base path of / is written as the slash).",
+            "unset: looked for on the app's ports, unless NACOS_SERVICE says how it is registered",
+        ),
+    )
+    actuator_username: Secret | None = field(
+        default=None, metadata=_about(SECRET, "The actuator's user, by HTTP basic.", "unset: no login")
+    )
+    actuator_password: Secret | None = field(
+        default=None, metadata=_about(SECRET, "That user's password.", "unset: no login")
+    )
+    actuator_ca_file: str | None = field(
+        default=None,
+        metadata=_about(
+            CA_FILE, "A PEM file: the authorities to believe for an https actuator.", "unset: those of the system"
+        ),
+    )
+    deregister_url: str | None = field(
+        default=None,
+        metadata=_about(
+            ENDPOINT,
+            "What takes the app out of Nacos from inside: a path below the actuator, or a URL of its own.",
+            "unset: nacos-deregister below the actuator, as most call it",
+        ),
+    )
+    deregister_method: Method = field(
+        default=Method.POST,
+        metadata=_about(choice(Method), "The method of that request.", "it changes something"),
+    )
+    deregister_body: Secret | None = field(
+        default=None, metadata=_about(SECRET, "The body of that request.", "unset: no body")
+    )
+    deregister_undo: Secret | None = field(
+        default=None,
+        metadata=_about(
+            SECRET,
+            "The body with which that request brings the app back.",
+            "unset: only a restart of the app does",
+        ),
+    )
+    deregister_headers: Headers | None = field(
+        default=None,
+        metadata=_about(
+            HEADERS,
+            r"Headers of that request: `Name: value`, one a line, or with `\n` written between them.",
+            "unset: none of yours",
+        ),
+    )
+    dubbo_qos: str | None = field(
+        default=None,
+        metadata=_about(
+            HOST_PORT,
+            "Dubbo's QoS port, as 127.0.0.1:22222: takes all services of the app out, and back.",
+            "unset: no Dubbo is asked",
+        ),
+    )
+    borrow_credentials: bool = field(
+        default=False,
+        metadata=_about(
+            SWITCH,
+            "Where no login to Nacos is set, use the one that the app's actuator shows in nacosdiscovery.",
+            "the app's login is not ours to take unasked",
+        ),
+    )
+    push_watch: bool = field(
+        default=False,
+        metadata=_about(
+            SWITCH,
+            "Also subscribe as a consumer does, and count what is pushed in the proof (needs the extra grpc).",
+            "reading every node proves it without a gRPC client",
         ),
     )
     consumer_cache: float = field(
@@ -223,12 +325,12 @@ class Option:
     @property
     def flag(self) -> str | None:
         """The flag; a secret has none, as every process of the node can read the arguments of every other."""
-        return None if self.kind is SECRET else "--" + self.keyword.replace("_", "-")
+        return None if self.kind.file else "--" + self.keyword.replace("_", "-")
 
     @property
     def file_variable(self) -> str | None:
         """The variable for the path of a secret's file."""
-        return f"{self.variable}_FILE" if self.kind is SECRET else None
+        return f"{self.variable}_FILE" if self.kind.file else None
 
 
 @cache  # typed-settings parses our source for docstrings on each walk: some 20 ms
@@ -266,9 +368,9 @@ def describe() -> list[SettingDoc]:
     for option in declared():
         default = "" if option.default in {None, ()} else option.kind.text(option.default)
         rows.append(SettingDoc(option.variable, option.flag, option.kind.name, default, option.help, option.why))
-        if option.file_variable:
+        if option.file_variable and option.kind.file:
             text, why = f"A file to read {option.variable} from.", "read again at each use: it may be rotated"
-            rows.append(SettingDoc(option.file_variable, None, SECRET_FILE.name, "", text, why))
+            rows.append(SettingDoc(option.file_variable, None, option.kind.file.name, "", text, why))
     return rows
 
 

@@ -16,7 +16,8 @@ from typed_settings.dict_utils import set_path
 
 from sidecar.lease import Release
 from sidecar.settings.declaration import PREFIX, NacosSettings, Option, Settings, declared
-from sidecar.settings.values import SECRET_FILE, Kind, Secret, SecretUnreadable, shown_url
+from sidecar.settings.values import Kind
+from sidecar.settings.written import shown_url
 
 
 GRACE_PERIOD_KUBERNETES = 30.0  # a pod that says nothing
@@ -25,14 +26,8 @@ GRACE_PERIOD_DOCKER = 10.0  # `docker stop`, `docker compose down`
 # Promised names. Taken for typos they would only warn, and somebody would believe that they work.
 RESERVED = frozenset(
     {
-        "ACTUATOR_URL",
         "IGNORE_NETWORKS",
-        "NACOS_ACCESS_KEY",
-        "NACOS_ACCESS_KEY_FILE",
-        "NACOS_SECRET_KEY",
-        "NACOS_SECRET_KEY_FILE",
         "NODE_IP",
-        "PUSH_WATCH",
         "SETTLE_FACTOR",
         "SETTLE_FLOOR",
         "SETTLE_LOOK_BACK",
@@ -40,6 +35,10 @@ RESERVED = frozenset(
         "SINGLE_PEERS",
     }
 )
+
+_NAMED = ("nacos.username", "nacos.password")
+_SIGNED = ("nacos.access_key", "nacos.secret_key")
+_PAIRS = (_NAMED, _SIGNED, ("actuator_username", "actuator_password"))
 
 # What the kubelet sets for Services named nacos-drain or nacos-drain-…, docker's old links included.
 # …_PORT may be a setting of ours (a Service nacos-drain-nacos makes NACOS_DRAIN_NACOS_PORT): there the value decides.
@@ -97,8 +96,8 @@ class _Given:
     text: str
     kind: Kind
 
-    def fault(self, problem: str) -> Fault:
-        return Fault(self.name, self.kind.shown(self.text), problem, self.kind.valid)
+    def fault(self, problem: str, valid: str = "") -> Fault:
+        return Fault(self.name, self.kind.shown(self.text), problem, valid or self.kind.valid)
 
 
 def load(
@@ -107,7 +106,7 @@ def load(
     """Read all settings, or raise SettingsError with all faults.
 
     `flags` are what a command decorated with `options()` is called with; they go before variables. What is None, empty
-    or blank was not given. `need_nacos=False` is for what asks no Nacos, like `plan`.
+    or blank was not given. `need_nacos=False` is for what asks neither Nacos nor the app, like `plan`.
     """
     given: dict[str, _Given] = {}
     values: dict[str, Any] = {}
@@ -125,12 +124,14 @@ def load(
             faults.append(value.fault(str(error)))
         if option.file_variable and value.name == option.variable and _text(environ, option.file_variable):
             faults.append(value.fault(f"set together with {option.file_variable}"))
-    faults += _missing(given, need_nacos=need_nacos)
+    faults += [*_missing(given, need_nacos=need_nacos), *_two_logins(given)]
+    if need_nacos:
+        faults += _idle(given, values)
     unknown, reserved = _strangers(environ)
     if faults + reserved:
         raise SettingsError(faults + reserved)
     settings = Settings(nacos=NacosSettings(**values.pop("nacos", {})), **values)
-    warnings = [*unknown, *_open_to_all(settings), *_unreadable(given.values())]
+    warnings = [*unknown, *_open_to_all(settings), *_untrusting(settings), *_lacking(given.values())]
     return Loaded(settings, warnings, kubernetes=bool(environ.get("KUBERNETES_SERVICE_HOST")))
 
 
@@ -141,8 +142,8 @@ def _given(option: Option, environ: Mapping[str, str], flags: Mapping[str, objec
     if text := _text(environ, option.variable):
         # A blank may belong to a password.
         return _Given(option.variable, text if option.file_variable else text.strip(), option.kind)
-    if option.file_variable and (path := _text(environ, option.file_variable)):
-        return _Given(option.file_variable, path, SECRET_FILE)
+    if option.file_variable and option.kind.file and (path := _text(environ, option.file_variable)):
+        return _Given(option.file_variable, path, option.kind.file)
     return None
 
 
@@ -153,13 +154,56 @@ def _text(environ: Mapping[str, str], variable: str) -> str:
 
 
 def _missing(given: Mapping[str, _Given], *, need_nacos: bool) -> Iterator[Fault]:
-    because = {"nacos.server_addr": "", "nacos.service": ""} if need_nacos else {}
-    for one, other in (("nacos.password", "nacos.username"), ("nacos.username", "nacos.password")):
-        if one in given:
-            because[other] = f", but {given[one].name} is"
+    """What a setting needs beside it. Nothing at all is right too: the app's actuator can tell it all."""
+    because = {}
+    if need_nacos and "nacos.service" in given and "actuator_url" not in given:
+        because["nacos.server_addr"] = (
+            f", but {given['nacos.service'].name} is, and without {PREFIX}ACTUATOR_URL nobody tells it"
+        )
+    for pair in _PAIRS:
+        for one, other in (pair, pair[::-1]):
+            if one in given:
+                because[other] = f", but {given[one].name} is"
     for option in declared():
         if option.path in because and option.path not in given:
             yield Fault(option.variable, "", f"not set{because[option.path]}", option.kind.valid)
+
+
+def _two_logins(given: Mapping[str, _Given]) -> Iterator[Fault]:
+    """A server checks one kind, and the other would be sent for nothing, or fail at each renewal."""
+    named, signed = ([given[path] for path in pair if path in given] for pair in (_NAMED, _SIGNED))
+    if named and signed:
+        problem = f"set together with {named[0].name}, but a Nacos server checks only one kind of login"
+        yield signed[0].fault(problem, "a user with a password, or an access key with its secret key")
+
+
+def _idle(given: Mapping[str, _Given], values: Mapping[str, Any]) -> Iterator[Fault]:
+    """What would have no effect, beside what else is set; told, as somebody believes that it has one."""
+    if "nacos.service" not in given:
+        problem = f"describes {PREFIX}NACOS_SERVICE, and has no effect without it: the app tells its own"
+        for path in ("nacos.namespace", "nacos.group", "nacos.cluster"):
+            if path in given:
+                yield given[path].fault(problem, f"set {PREFIX}NACOS_SERVICE too, or leave it unset")
+    elif "actuator_url" not in given:
+        problem = (
+            f"needs an actuator, but {PREFIX}ACTUATOR_URL is not set,"
+            f" and with {given['nacos.service'].name} none is looked for"
+        )
+        for path in _needing_actuator(given, values):
+            yield given[path].fault(problem, f"set {PREFIX}ACTUATOR_URL too, or leave it unset")
+
+
+def _needing_actuator(given: Mapping[str, _Given], values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("release") is Release.ACTUATOR:
+        yield "release"
+    yield from (path for path in ("actuator_username", "actuator_password", "actuator_ca_file") if path in given)
+    if "deregister_url" not in given:
+        details = ("deregister_method", "deregister_body", "deregister_undo", "deregister_headers")
+        yield from (path for path in details if path in given)
+    elif values.get("deregister_url", "").startswith("/"):
+        yield "deregister_url"
+    if values.get("borrow_credentials"):
+        yield "borrow_credentials"
 
 
 def _strangers(environ: Mapping[str, str]) -> tuple[list[str], list[Fault]]:
@@ -173,8 +217,7 @@ def _strangers(environ: Mapping[str, str]) -> tuple[list[str], list[Fault]]:
             continue
         name = variable.removeprefix(PREFIX)
         if name in RESERVED:
-            value = "***" if "_KEY" in name else shown_url(text)
-            reserved.append(Fault(variable, value, "not in this version", "leave it unset"))
+            reserved.append(Fault(variable, shown_url(text), "not in this version", "leave it unset"))
         else:
             # Compared without the prefix, which alone would make any two names similar. The value is not shown:
             # it may be a password under a mistyped name.
@@ -187,18 +230,28 @@ def _strangers(environ: Mapping[str, str]) -> tuple[list[str], list[Fault]]:
 
 
 def _open_to_all(settings: Settings) -> Iterator[str]:
-    if settings.release is Release.SIGNAL and settings.token is None and not settings.listen.loopback:
+    release = settings.release
+    if release is not Release.HOOK and settings.token is None and not settings.listen.loopback:
         yield (
-            f"{PREFIX}RELEASE=signal without {PREFIX}TOKEN: only loopback may drain,"
+            f"{PREFIX}RELEASE={release} without {PREFIX}TOKEN: only loopback may drain,"
             f" although {PREFIX}LISTEN={settings.listen} is open to others"
         )
 
 
-def _unreadable(given: Iterable[_Given]) -> Iterator[str]:
-    """Not faults: a file may come later, and no outside trouble may stop `serve`."""
+def _untrusting(settings: Settings) -> Iterator[str]:
+    """Authorities, and nobody who shows a certificate: https:// was forgotten before an address."""
+    nacos = settings.nacos
+    inside = tuple(url for url in (settings.actuator_url, settings.deregister_url) if url)
+    for name, file, urls, where in (
+        ("NACOS_CA_FILE", nacos.ca_file, nacos.server_addr, "NACOS_SERVER_ADDR"),
+        ("ACTUATOR_CA_FILE", settings.actuator_ca_file, inside, "ACTUATOR_URL"),
+    ):
+        if file and urls and not any(url.startswith("https:") for url in urls):
+            yield f"{PREFIX}{name} has no effect: nothing in {PREFIX}{where} is https"
+
+
+def _lacking(given: Iterable[_Given]) -> Iterator[str]:
+    """What is not there now, but may come."""
     for value in given:
-        if value.kind is SECRET_FILE:
-            try:
-                Secret(file=value.text).read()
-            except SecretUnreadable as error:
-                yield f"{value.name}: {error}"
+        if why := value.kind.lacks(value.text):
+            yield f"{value.name}: {why}"

@@ -9,94 +9,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 from typed_settings.converters import to_bool
 
+from sidecar.settings.addresses import HIGHEST_PORT, actuator, address, endpoint, host_port, listen, servers
+from sidecar.settings.credentials import Headers, Secret, SecretUnreadable, unreadable
+from sidecar.settings.written import entries, shown, shown_url, word
 
-NACOS_PORT = 8848
-NACOS_CONTEXT_PATH = "/nacos"
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?")
 _UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
-_HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
-_CONTEXT_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
-_HIGHEST_PORT = 65535
-_SHOWN_AT_MOST = 80  # a value is shown to be recognised; a whole file, set by mistake, is no message
-
-
-class SecretUnreadable(Exception):
-    """A secret's file cannot be read at the moment. Names the file, never what is in it."""
-
-
-class Secret:
-    """A credential that shows itself to nobody by accident.
-
-    One in a file is read anew each time: mounted secrets are rotated under us, and a file that is missing when we start
-    may be there when it is needed.
-    """
-
-    __slots__ = ("_file", "_value")
-
-    def __init__(self, value: str = "", *, file: str | None = None) -> None:
-        self._value = value
-        self._file = file
-
-    def read(self) -> str:
-        """Give the secret as it is now, without the one newline that editors and `echo` put behind it."""
-        text = self._value if self._file is None else self._from(self._file)
-        return text.removesuffix("\n").removesuffix("\r")
-
-    @staticmethod
-    def _from(file: str) -> str:
-        try:
-            data = Path(file).read_bytes()
-        except OSError as error:
-            raise SecretUnreadable(f"cannot read {file}: {error.strerror}") from None
-        except ValueError:
-            raise SecretUnreadable(f"cannot read {file}: not a usable path") from None
-        text = data.decode(errors="replace")  # a strict decoder's exception would carry the bytes
-        if "\N{REPLACEMENT CHARACTER}" in text:
-            raise SecretUnreadable(f"cannot read {file}: not UTF-8 text")
-        if not text.strip():
-            raise SecretUnreadable(f"cannot read {file}: it is empty")  # an empty token is matched by sending none
-        return text
-
-    def __repr__(self) -> str:
-        return "***"
-
-
-class Listen(NamedTuple):
-    """Where the HTTP server listens. No host: on every address, IPv6 and IPv4."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this network namespace can connect."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-
-def shown(text: str) -> str:
-    """Quote a value: enough of it to be recognised, its control characters harmless in a log."""
-    return repr(text if len(text) <= _SHOWN_AT_MOST else text[:_SHOWN_AT_MOST] + "…")
-
-
-def shown_url(text: str) -> str:
-    """Quote an address, unless any of it may be a credential: where one would end nobody can tell."""
-    return "***" if re.search(r"[@?#]", text) else shown(text)
 
 
 def duration(text: str) -> float:
@@ -123,98 +48,25 @@ def duration_text(seconds: float) -> str:
     return text or "0s"
 
 
-def _parts(text: str) -> list[str]:
-    """Split at commas; an entry said twice counts once, or each of its requests would be sent twice."""
-    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not parts:
-        raise ValueError("an empty list")
-    return parts
-
-
 def _ports(text: str) -> tuple[int, ...]:
-    parts = _parts(text)
+    parts = entries(text)
     for part in parts:
-        if not re.fullmatch(r"[0-9]{1,5}", part) or not 1 <= int(part) <= _HIGHEST_PORT:
+        if not re.fullmatch(r"[0-9]{1,5}", part) or not 1 <= int(part) <= HIGHEST_PORT:
             raise ValueError(f"{shown(part)} is not a port")
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _name(text: str) -> str:
-    if not text.isprintable() or re.search(r"\s", text):
-        raise ValueError("has a space or a control character in it")
-    return text
-
-
 def _namespace(text: str) -> str:
     # One and the same: its id is "" in the API and "public" in the console.
-    return "" if text == "public" else _name(text)
+    return "" if text == "public" else word(text)
 
 
 def _services(text: str) -> tuple[str, ...]:
-    parts = _parts(text)
+    parts = entries(text)
     for part in parts:
-        if "@@" in _name(part):
+        if "@@" in word(part):
             raise ValueError(f"{shown(part)} names a group, which goes into NACOS_DRAIN_NACOS_GROUP")
     return tuple(parts)
-
-
-def _address(text: str) -> str:
-    try:
-        ip_address(text)
-    except ValueError:
-        raise ValueError("not an IP address") from None
-    return text  # as it was written: Nacos compares strings, and Java writes IPv6 uncompressed
-
-
-def _host(text: str, *, bracketed: bool) -> str:
-    """Check a host; IPv6 has to be in brackets, or its last group would be taken for a port."""
-    if bracketed:
-        if "%" in text:
-            raise ValueError("a zone means nothing to anybody else")
-        return f"[{IPv6Address(text)}]"
-    if re.fullmatch(r"[0-9.]+", text):
-        return str(ip_address(text))
-    if not _HOST_NAME.fullmatch(text):
-        raise ValueError("not a host name")
-    return text.lower()
-
-
-def _listen(text: str) -> Listen:
-    match = _HOST_PORT.fullmatch(text)
-    if match is None or int(match["port"]) > _HIGHEST_PORT:
-        raise ValueError("not host:port")
-    host = match["v6"] or match["host"]
-    try:
-        host = host and _host(host, bracketed=bool(match["v6"])).strip("[]")
-    except ValueError:
-        raise ValueError(f"{shown(host)} is not a host") from None
-    return Listen(host, int(match["port"]))
-
-
-def _server(part: str) -> str:
-    """Complete one address to the URL that every API path is appended to."""
-    try:
-        # Checked before, as urlsplit drops tabs and newlines without a word.
-        url = urlsplit(_name(part if "://" in part else f"http://{part}"))
-        host = _host(url.hostname or "", bracketed="[" in url.netloc)
-        port = NACOS_PORT if url.port is None else url.port
-    except ValueError:
-        raise ValueError(f"{shown(part)} is not a server address") from None
-    path = url.path.rstrip("/") or NACOS_CONTEXT_PATH
-    if url.scheme not in {"http", "https"}:
-        raise ValueError(f"{shown(part)} is neither http nor https")
-    if port == 0 or not _CONTEXT_PATH.fullmatch(path):
-        raise ValueError(f"{shown(part)} is not a server address")
-    return f"{url.scheme}://{host}:{port}{path}"
-
-
-def _servers(text: str) -> tuple[str, ...]:
-    # Before anything is taken apart: a password may hold commas, colons and slashes.
-    if "@" in text:
-        raise ValueError("credentials go into NACOS_DRAIN_NACOS_USERNAME and NACOS_DRAIN_NACOS_PASSWORD")
-    if re.search(r"[?#]", text):
-        raise ValueError("an address with a query or a fragment")
-    return tuple(dict.fromkeys(map(_server, _parts(text))))
 
 
 def _pattern(text: str) -> str:
@@ -232,48 +84,87 @@ def _switch(text: str) -> bool:
         raise ValueError("neither true nor false") from None
 
 
+def _nothing(_text: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Kind:
-    """How a value is written: its parser, and the words for what that accepts."""
+    """How a value is written: its parser, and the words for what that accepts.
+
+    One with a `file` is a secret: masked, without a flag, and its variable has a twin of that kind for a file's path.
+    `lacks` tells why a named file is of no use at the moment. That is never a fault: it may come later, and no outside
+    trouble may stop `serve`.
+    """
 
     name: str
     valid: str
     parse: Callable[[str], object]
     text: Callable[[Any], str] = str  # a default, as it would be set
     shown: Callable[[str], str] = shown  # what was given, as it may be repeated
+    file: "Kind | None" = None
+    lacks: Callable[[str], str] = _nothing
 
 
-def choice(values: type[StrEnum], *, later: str = "") -> Kind:
-    """One of a few words; `later` is one that a coming version will know."""
+def choice(values: type[StrEnum]) -> Kind:
+    """One of a few words, in either case."""
+    words = {value.lower(): value for value in values}
 
     def parse(text: str) -> StrEnum:
-        if text.lower() == later:
-            raise ValueError("not in this version")
-        if text.lower() not in set(values):
+        if text.lower() not in words:
             raise ValueError("not one of these")
-        return values(text.lower())
+        return words[text.lower()]
 
     return Kind("|".join(values), ", ".join(values), parse)
 
 
-def _masked(_text: str) -> str:
-    return "***"
+def _secret_kind(name: str, what: str, read: type[Secret | Headers]) -> Kind:
+    """A secret, and its twin: read once at the start too, so that a wrong path is told before it is needed."""
+
+    def lacks(path: str) -> str:
+        try:
+            read(file=path).read()
+        except SecretUnreadable as error:
+            return str(error)
+        return ""
+
+    twin = Kind("path", "the path of a file", lambda path: read(file=path), lacks=lacks)
+    valid = f"{what}, or a file's path under this name with _FILE behind it"
+    return Kind(name, valid, read, shown=lambda _: "***", file=twin)
+
+
+def _no_authorities(path: str) -> str:
+    """Tell a missing file, and the usual mistake: a key, or a certificate in DER."""
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        return unreadable(path, error)
+    return "" if re.search(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----", data) else f"no PEM certificate in {path}"
 
 
 SECONDS = Kind("duration", "seconds, or units as in 40s, 1m30s, 500ms; not negative", duration, duration_text)
-SECRET = Kind("secret", "any text, or a file's path under this name with _FILE behind it", Secret, shown=_masked)
-SECRET_FILE = Kind("path", "the path of a file", lambda text: Secret(file=text))
+SECRET = _secret_kind("secret", "any text", Secret)
+HEADERS = _secret_kind("headers", r"'Name: value', more of them on lines of their own or with \n between", Headers)
+CA_FILE = Kind("path", "the path of a PEM file", str, lacks=_no_authorities)
 PORTS = Kind("ports", "1 to 65535, several with commas", _ports)
-ADDRESS = Kind("address", "one IPv4 or IPv6 address", _address)
-LISTEN = Kind("host:port", ":19081, 0.0.0.0:19081, [::]:19081, 127.0.0.1:0", _listen)
-NAME = Kind("name", "a name without spaces", _name)
+ADDRESS = Kind("address", "one IPv4 or IPv6 address", address)
+LISTEN = Kind("host:port", ":19081, 0.0.0.0:19081, [::]:19081, 127.0.0.1:0", listen)
+HOST_PORT = Kind("host:port", "127.0.0.1:22222, [::1]:22222", host_port, shown=shown_url)
+NAME = Kind("name", "a name without spaces", word)
 NAMESPACE = Kind("name", "a namespace id", _namespace, lambda value: value or "public")
 SERVICES = Kind("names", "bare service names, several with commas", _services)
 SERVERS = Kind(
     "addresses",
     "host, host:port, [IPv6]:port or http(s)://host:port/path, several with commas",
-    _servers,
+    servers,
     shown=shown_url,
 )
+ACTUATOR = Kind(
+    "url",
+    "host:port or http(s)://host:port/path; without a path /actuator, and / for none",
+    actuator,
+    shown=shown_url,
+)
+ENDPOINT = Kind("url", "nacos-deregister, or http(s)://host:port/path", endpoint, shown=shown_url)
 PATTERN = Kind("pattern", "a Python regular expression", _pattern)
 SWITCH = Kind("switch", "true or false", _switch, lambda value: str(value).lower())
