@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
-from .drain import Rules
 from .lease import Release, Trigger
 from .plan import SHORTEST_BUDGET, Plan, fit
-from .registration import Service
 from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
 
 
@@ -93,18 +91,20 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
     )
     surface = Surface(door)
     async with serving(surface.app(), sock):
-        from .adapters.nacos import Nacos  # noqa: PLC0415
-        from .adapters.process import PodProcess, addresses  # noqa: PLC0415
-        from .http import Http  # noqa: PLC0415
+        from .composition import assemble  # noqa: PLC0415
         from .runner import Runner  # noqa: PLC0415
 
         port = sock.getsockname()[1]
-        rules = _rules(loaded, addresses())
-        registry = Nacos(
-            Http(), settings.nacos.server_addr, credentials=_credentials(loaded), on_request=metrics.request
+        parts = assemble(loaded, own_ports=[port], on_request=metrics.request)
+        runner = Runner(
+            parts.rules,
+            parts.registry,
+            parts.app,
+            inside=parts.inside,
+            actuator=parts.actuator if parts.rules.actuator else None,
+            watch=parts.watch,
+            pod=socket.gethostname(),
         )
-        app = PodProcess(own_ports=[port], match=settings.app_process)
-        runner = Runner(rules, registry, app, pod=socket.gethostname())
         runner.observers.append(Voices(metrics, runner.report))
         surface.attach(runner, metrics=metrics.text, about=lambda: _about(runner))
         log.info("serve.listening", listen=str(settings.listen), port=port, version=__version__)
@@ -116,14 +116,14 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
             )
         for warning in loaded.warnings:
             log.warning("settings.warning", warning=warning)
-        _tell_plan(log, rules.plan)
+        _tell_plan(log, parts.rules.plan)
         async with runner.running():
             for number, trigger in STOPS:
                 loop.add_signal_handler(number, _signalled, runner, trigger)
             for trigger in early:
                 _signalled(runner, trigger)
             await runner.ended()
-        await registry.close()
+        await parts.close()
 
 
 def _signalled(runner: "Runner", trigger: Trigger) -> None:
@@ -139,23 +139,6 @@ def _signalled(runner: "Runner", trigger: Trigger) -> None:
     runner.trigger(trigger)
 
 
-def _rules(loaded: Loaded, addresses: tuple[str, ...]) -> Rules:
-    settings, nacos = loaded.settings, loaded.settings.nacos
-    period = 0.85 + 0.3 * int.from_bytes(os.urandom(2)) / 65535  # a fleet that starts together must not ask together
-    return Rules(
-        plan=fit(loaded.grace_period, settings.app_stop, settings.consumer_cache),
-        services=tuple(Service(name, nacos.group, nacos.namespace, nacos.cluster) for name in nacos.service),
-        ports=frozenset(nacos.port),
-        app_ports=frozenset(settings.app_ports),
-        addresses=(nacos.ip,) if nacos.ip else addresses,
-        release=settings.release,
-        kubernetes=loaded.kubernetes,
-        residue=settings.clear_residue,
-        kill=settings.app_kill,
-        jitter=period,
-    )
-
-
 def _reader(secret: "Secret | None") -> "Callable[[], str | None] | None":
     """The token, read again at each use; one that cannot be read admits nobody, and says so."""
     if secret is None:
@@ -169,22 +152,6 @@ def _reader(secret: "Secret | None") -> "Callable[[], str | None] | None":
 
             structlog.get_logger().error("auth.token_unreadable", error=str(error))
             return None
-
-    return read
-
-
-def _credentials(loaded: Loaded) -> "Callable[[], tuple[str, str]] | None":
-    username, password = loaded.settings.nacos.username, loaded.settings.nacos.password
-    if username is None or password is None:
-        return None
-
-    def read() -> tuple[str, str]:
-        from .ports import Unavailable  # noqa: PLC0415
-
-        try:
-            return username.read(), password.read()
-        except SecretUnreadable as error:
-            raise Unavailable(str(error)) from error
 
     return read
 
