@@ -306,9 +306,9 @@ class Drain:
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
-    def wanted(self, now: float) -> tuple[Effect, ...]:
+    def wanted(self, now: float) -> Mapping[Effect, None]:
         """What should be under way now, the urgent first: requests to Nacos, in the order of the services named."""
-        return tuple(dict.fromkeys(self._wanted(now)))
+        return dict.fromkeys(self._wanted(now))
 
     def _wanted(self, now: float) -> Iterator[Effect]:
         if self.state is State.ENDED:
@@ -402,9 +402,10 @@ class Drain:
 
     def step(self, event: Event, now: float) -> "Drain":
         """Take an event in, then let every consequence follow."""
-        return self._take(event, now)._advance(now)
+        return self.take(event, now).advance(now)
 
-    def _take(self, event: Event, now: float) -> "Drain":
+    def take(self, event: Event, now: float) -> "Drain":
+        """Take an event in. What follows from it, and from others of the same moment, is up to `advance`."""
         match event:
             case Triggered():
                 return self._triggered(event, now)
@@ -450,14 +451,26 @@ class Drain:
     def _about(self, event: removal.Event, now: float) -> "Drain":
         """Something about one instance, or an answer of the app, which is about all that asked it."""
 
-        def take(r: Removal) -> Removal:
-            if isinstance(event.effect, Offline | Online):
-                concerned = event.effect in r.wanted(now, may_write=True)
-            else:
-                concerned = r.instance == event.effect.instance
-            return r.step(event, now) if concerned else r
+        def take(removals: tuple[Removal, ...]) -> tuple[Removal, ...]:
+            changed = list(removals)
+            for nth in _concerned(event.effect, removals, now):
+                changed[nth] = changed[nth].step(event, now)
+            return tuple(changed)
 
-        return replace(self, lease=self._each(take), restoring=tuple(map(take, self.restoring)))
+        lease = self.lease
+        if lease is not None and self.state in {State.DRAINING, State.RELEASED}:
+            lease = replace(lease, removals=take(lease.removals))
+        return replace(self, lease=lease, restoring=take(self.restoring))
+
+    def wants(self, effect: Effect, now: float) -> bool:
+        """Whether this is still wanted; the answer to anything else is of no interest."""
+        if not isinstance(effect, removal.Effect):
+            return effect in self._wanted(now)
+        lease = self.lease if self.state in {State.DRAINING, State.RELEASED} else None
+        removals = self.restoring if lease is None else lease.removals
+        may = lease is None or self._may_write(lease)
+        concerned = _concerned(effect, removals, now)
+        return any(effect in removals[nth].wanted(now, may_write=may) for nth in concerned)
 
     def _each(self, change: Callable[[Removal], Removal]) -> Lease | None:
         if self.lease is None or self.state not in {State.DRAINING, State.RELEASED}:
@@ -770,7 +783,7 @@ class Drain:
 
     # -- consequences ----------------------------------------------------------------------------------------------
 
-    def _advance(self, now: float) -> "Drain":
+    def advance(self, now: float) -> "Drain":
         """Follow every consequence until nothing changes."""
         before, after = self, self._consequence(now)
         while after is not before:
@@ -916,6 +929,13 @@ class Drain:
     def _end(self, now: float) -> "Drain":
         ended = self._with(final_at=now) if self.lease is not None and self.lease.final_at is None else self
         return replace(ended, state=State.ENDED)
+
+
+def _concerned(effect: removal.Effect, removals: tuple[Removal, ...], now: float) -> Iterator[int]:
+    """Which of these an effect is about: one instance, or all that want the app to be asked."""
+    if isinstance(effect, Offline | Online):
+        return (nth for nth, r in enumerate(removals) if effect in r.wanted(now, may_write=True))
+    return (nth for nth, r in enumerate(removals) if r.instance == effect.instance)
 
 
 def _lose_all(removal_: Removal, down: frozenset[str]) -> Removal:

@@ -161,6 +161,8 @@ class Lease:
     @property
     def counted(self) -> tuple[Removal, ...]:
         """The removals that the proof needs: of a service whose instance was seen, only that."""
+        if all(r.seen for r in self.removals):
+            return self.removals
         seen = {r.instance.service for r in self.removals if r.seen}
         return tuple(r for r in self.removals if r.seen or r.instance.service not in seen)
 

@@ -1,17 +1,18 @@
 """What is registered in Nacos: the words that the core, the ports and the adapters share.
 
-Plain values without behaviour; Nacos' own terms. Parsed at the edge, so nothing in here is raw.
+Plain values without behaviour; Nacos' own terms. Parsed at the edge, so nothing in here is raw. The keys are named
+tuples: a pod may hold hundreds of instances, and what is wanted for each of them is looked up by its key all the time.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 BEAT = 5.0  # seconds between the beats of an HTTP client that says nothing else
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """A service as Nacos keys it. The namespace is an id, not a name; empty is `public`."""
 
     name: str
@@ -23,8 +24,7 @@ class Service:
         return f"{self.namespace or 'public'}/{self.group}/{self.name}/{self.cluster}"
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """The key of one registration."""
 
     service: Service

@@ -7,6 +7,7 @@ into `drain.py`.
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -20,6 +21,8 @@ from .registration import Record
 from .report import report
 from .settle import Settle
 
+
+MOST_AT_ONCE = 16  # requests to a node under way
 
 Observer = Callable[[Drain, Drain, Event, float], None]
 
@@ -50,6 +53,8 @@ class Runner:
         self.drain = Drain(rules, now, Settle(since=now), nodes=registry.nodes(), survey_at=now, peek_at=now)
         self.observers: list[Observer] = []
         self._running: dict[Effect, asyncio.Task[None]] = {}
+        self._results: list[tuple[Effect, Event]] = []
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._open = False
@@ -139,11 +144,32 @@ class Runner:
             await self._changed.wait()
 
     def _take(self, event: Event) -> None:
+        """Take in what came from outside, after what came to an end before it."""
+        self._digest()
+        self._advance((event,))
+
+    def _digest(self) -> None:
+        """Take in the results that came in at the same moment, at the price of one.
+
+        With hundreds of instances they come by the dozen. What an earlier one of them has made unwanted is dropped.
+        """
+        results, self._results = self._results, []
+        ended = [(e, r) for e, r in results if self._running.pop(e, None) is not None]
+        if ended and self._open:
+            self._advance(tuple(result for _, result in ended))
+
+    def _advance(self, events: tuple[Event, ...]) -> None:
         now = self._now = max(self._now, self._loop.time())
-        before, self.drain = self.drain, self.drain.step(event, now)
-        for observer in self.observers:
-            with contextlib.suppress(Exception):  # a full disk or a closed stdout must not stop a drain
-                observer(before, self.drain, event, now)
+        last = len(events) - 1
+        for nth, event in enumerate(events):
+            if nth and not self.drain.wants(event.effect, now):  # type: ignore[union-attr]  # several: all are results
+                continue
+            before, after = self.drain, self.drain.take(event, now)
+            self.drain = after.advance(now) if nth == last else after
+            for observer in self.observers:
+                with contextlib.suppress(Exception):  # a full disk or a closed stdout must not stop a drain
+                    observer(before, self.drain, event, now)
+        self.drain = self.drain.advance(now)
         self._reconcile(now)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -151,7 +177,7 @@ class Runner:
     def _reconcile(self, now: float) -> None:
         if not self._open:
             return
-        wanted = dict.fromkeys(self.drain.wanted(now))
+        wanted = self.drain.wanted(now)
         for effect in [e for e in self._running if e not in wanted]:
             self._running.pop(effect).cancel()
         for effect in wanted:
@@ -169,14 +195,15 @@ class Runner:
 
     async def _carry_out(self, effect: Effect) -> None:
         event = await self._perform(effect)
-        if self._open and self._running.get(effect) is asyncio.current_task():
-            del self._running[effect]
-            self._take(event)
+        if self._running.get(effect) is asyncio.current_task():
+            if not self._results:
+                self._loop.call_soon(self._digest)
+            self._results.append((effect, event))
 
     async def _perform(self, effect: Effect) -> Event:
         """Do one thing within its deadline; whatever goes wrong is an event, so that no failure stops the drain."""
         try:
-            async with asyncio.timeout(effect.timeout):
+            async with self._slot(effect), asyncio.timeout(effect.timeout):
                 return await (self._out(effect) if isinstance(effect, removal.Effect) else self._here(effect))
         except NotThere:
             if isinstance(effect, removal.Disable | removal.Enable | removal.Sweep):
@@ -190,6 +217,11 @@ class Runner:
             return _failed(effect, str(error), refused=error.refused)
         except Exception as error:  # noqa: BLE001  fail open: a bug in an adapter must not keep the app from its release
             return _failed(effect, f"internal error: {type(error).__name__}")
+
+    def _slot(self, effect: Effect) -> contextlib.AbstractAsyncContextManager[None]:
+        """A node's share of our attention. Waiting for it is not the node's fault, so no deadline runs meanwhile."""
+        node = getattr(effect, "node", None)
+        return contextlib.nullcontext() if node is None else self._slots[node]
 
     async def _out(self, effect: removal.Effect) -> Event:
         """Take one step for one instance: at Nacos, or through the app's own door."""

@@ -469,7 +469,7 @@ def test_a_restore_that_finds_nothing_for_75_seconds_leaves_the_duty_to_the_surv
 
 def test_a_neighbour_behind_the_same_address_is_never_guessed_at() -> None:
     w = Pocket(replace(rules(), ports=frozenset()))
-    two = (Record(SHOP), Record(replace(SHOP, port=9090)))
+    two = (Record(SHOP), Record(SHOP._replace(port=9090)))
     drain = replace(w.drain, app=App(Port.OPEN, w.life, frozenset({8080, 9090})))
     assert drain.claim(two) == ()
     assert drain.claim(two[:1]) == (), "the other may only not be registered yet"
@@ -480,7 +480,7 @@ def test_a_neighbour_behind_the_same_address_is_never_guessed_at() -> None:
 
 
 def test_every_service_is_asked_once_before_the_first_pause() -> None:
-    other = replace(SHOP, service=replace(SHOP.service, name="other"))
+    other = SHOP._replace(service=SHOP.service._replace(name="other"))
     w = Pocket(replace(rules(), services=(SHOP.service, other.service)))
     w.settle_down()
     assert w.drain.surveys == 2

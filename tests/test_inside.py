@@ -301,7 +301,7 @@ async def test_an_app_that_does_not_tell_is_asked_on_and_never_ready() -> None:
 async def test_the_name_of_the_service_may_be_set_and_the_port_be_told() -> None:
     """Another instance of the service listens behind the same address: it is not ours."""
     nacos = SimNacos()
-    neighbour = replace(SHOP, port=9090)
+    neighbour = SHOP._replace(port=9090)
     nacos.register(neighbour)
     door = SimDoor(nacos)
     door.says = Identity(SHOP)
