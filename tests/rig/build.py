@@ -1,4 +1,4 @@
-"""Builds the real Nacos servers the tests run against: class paths under `.rig/`.
+"""Builds the real Nacos servers, and a Dubbo provider, the tests run against: class paths under `.rig/`.
 
 Maven Central holds the server's libraries but no server. Each folder beside this file names the
 libraries of one version and adds the main class they lack.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 RIG = Path(__file__).resolve().parent
 OUT = RIG.parents[1] / ".rig"
-PROJECTS = {"2.2.4": RIG / "nacos-2", "3.1.0": RIG / "nacos-3"}
+PROJECTS = {"2.2.4": RIG / "nacos-2", "3.1.0": RIG / "nacos-3", "dubbo": RIG / "dubbo"}
 
 
 class RigUnavailableError(Exception):
@@ -23,7 +23,7 @@ class RigUnavailableError(Exception):
 
 
 def class_path(version: str) -> str:
-    """Return the class path of one server version, building it if its sources changed."""
+    """Return the class path of one server version, or of the provider, building it if its sources changed."""
     for tool, package in {"java": "a JDK 17", "mvn": "Maven"}.items():
         if shutil.which(tool) is None:
             raise RigUnavailableError(f"real Nacos servers need {package}: no `{tool}` on the PATH")
@@ -76,7 +76,8 @@ def main() -> None:
             class_path(version)
         except RigUnavailableError as missing:
             sys.exit(str(missing))
-        print(f"nacos {version}: ready in {OUT / version} ({time.monotonic() - start:.1f} s)")  # noqa: T201 - a command's output
+        name = version if version == "dubbo" else f"nacos {version}"
+        print(f"{name}: ready in {OUT / version} ({time.monotonic() - start:.1f} s)")  # noqa: T201 - a command's output
 
 
 if __name__ == "__main__":

@@ -1,0 +1,6 @@
+package rig;
+
+/** One of the interfaces. */
+public interface Orders {
+  String order(String what);
+}

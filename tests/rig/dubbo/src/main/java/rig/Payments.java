@@ -1,0 +1,6 @@
+package rig;
+
+/** The other one. */
+public interface Payments {
+  String pay(String what);
+}
