@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from rig.records import Host, Instance, hosts
@@ -28,12 +31,13 @@ class Server(Protocol):
 class OpenApi:
     """One HTTP session on one server, with the admin's token where there is one."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, patience: float = 10.0) -> None:
         self._server = server
+        self._patience = patience
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._patience))
         return self
 
     async def __aexit__(
@@ -107,6 +111,57 @@ class Observer(OpenApi):
         except TimeoutError:
             raise AssertionError(f"{instance} is {'not' if listed else 'still'} listed after {within} s") from None
         return asyncio.get_running_loop().time()
+
+
+class Witness:
+    """Reads the consumers' list on each node of a cluster by itself: no node speaks for another."""
+
+    def __init__(self, nodes: Sequence[Server]) -> None:
+        self._observers = {urlsplit(node.base).netloc: Observer(node, patience=2.0) for node in nodes}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for observer in self._observers.values():
+            await self._stack.enter_async_context(observer)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def listed(self, instance: Instance) -> dict[str, bool | None]:
+        """Tell per node, by host:port, whether it shows the instance to consumers; None if it does not answer."""
+
+        async def ask(observer: Observer) -> bool | None:
+            try:
+                return await observer.is_listed(instance)
+            except (aiohttp.ClientError, TimeoutError):
+                return None
+
+        answers = await asyncio.gather(*map(ask, self._observers.values()))
+        return dict(zip(self._observers, answers, strict=True))
+
+    async def until(self, instance: Instance, *, listed: bool, within: float = 15.0) -> dict[str, float]:
+        """Wait until every node that answers shows the instance, or no longer.
+
+        Returns the loop's time per node from which on it was so; a node that does not answer has none. At least one
+        must have answered.
+        """
+        since: dict[str, float] = {}
+        answers: dict[str, bool | None] = {}
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    answers = await self.listed(instance)
+                    now = asyncio.get_running_loop().time()
+                    since = {node: since.get(node, now) for node, shown in answers.items() if shown is listed}
+                    if since and set(answers.values()) <= {listed, None}:
+                        return since
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            told = "not" if listed else "still"
+            raise AssertionError(f"{instance} is {told} listed on every node after {within} s: {answers}") from None
 
 
 class Operator(OpenApi):

@@ -1,4 +1,4 @@
-"""Real Nacos servers, standalone, on loopback: one JVM each, started and stopped by tests.
+"""Real Nacos servers on loopback, standalone or a cluster's nodes: one JVM each, started and stopped by tests.
 
 `start`, `wait_ready`, `stop` and `restart` block: session fixtures are no coroutines. A test that
 restarts a server while its own loop has work to do awaits `asyncio.to_thread(server.wait_ready)`
@@ -12,13 +12,14 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,17 +46,41 @@ RELEASES = {
 }
 
 
+@dataclass(frozen=True)
+class Secrets:
+    """What the nodes of a cluster have in common, so that one admin and one token are good on each."""
+
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+    identity: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    signing_key: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(48)).decode(), repr=False)
+
+
+# Without embedded storage, a 3.x cluster wants a database beside it; 2.x' naming half has none at all.
+_CLUSTER_NODE = {2: ["-Dnacos.standalone=false"], 3: ["-Dnacos.standalone=false", "-DembeddedStorage=true"]}
+
+
 class ServerNotReadyError(Exception):
     """A server did not come up; the message ends with its log."""
 
 
 def free_port() -> int:
     """Find a P such that everything Nacos derives from it is free."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Find several such P, none of which derives another's ports."""
+    found: list[int] = []
+    taken: set[int] = set()
     # Below the ephemeral range, so that no outgoing connection takes one between look and bind.
     for port in random.sample(range(12_000, 31_000), 200):
-        if all(_is_free(port + offset) for offset in (-1000, 0, 1000, 1001, 2000)):
-            return port
-    raise RuntimeError("no free port for Nacos between 12000 and 31000")
+        derived = {port + offset for offset in (-1000, 0, 1000, 1001, 2000)}  # Raft, HTTP, gRPC, gRPC of peers, console
+        if derived.isdisjoint(taken) and all(map(_is_free, derived)):
+            found.append(port)
+            taken |= derived
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no {count} free ports for Nacos between 12000 and 31000")
 
 
 def _is_free(port: int) -> bool:
@@ -69,17 +94,30 @@ def _is_free(port: int) -> bool:
 
 
 class NacosServer:
-    """One server process. Address, data and admin survive `restart`; `close` throws them away."""
+    """One server process. Address, data and admin survive `restart`; `close` throws them away.
 
-    def __init__(self, version: str, *, port: int | None = None, context_path: str = "/nacos") -> None:
+    With `members`, the host:port of every node and its own among them, it is a node of a cluster.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        *,
+        port: int | None = None,
+        context_path: str = "/nacos",
+        members: Sequence[str] = (),
+        shared: Secrets | None = None,
+    ) -> None:
         self.version = version
         self.major = int(version.split(".", maxsplit=1)[0])
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.context_path = context_path
         self._release = RELEASES[version]
+        self._members = tuple(members)
+        self._secrets = shared or Secrets()
         self.username = "nacos" if self._release.has_auth else None
-        self.password = secrets.token_urlsafe(12) if self._release.has_auth else None
+        self.password = self._secrets.password if self._release.has_auth else None
         self.home = Path(tempfile.mkdtemp(prefix=f"nacos-{version}-"))
         self.log = self.home / "stdout.log"
         self.token: str | None = None  # the admin's, fresh at every start; lives for five hours
@@ -105,6 +143,11 @@ class NacosServer:
             raise RuntimeError(f"{self} is not running")
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process, be it frozen."""
+        return self._process is not None and self._process.poll() is None
+
     def __repr__(self) -> str:
         return f"Nacos {self.version} at {self.base}"
 
@@ -127,11 +170,12 @@ class NacosServer:
         if threading.current_thread() is not threading.main_thread():
             # The kernel's parent-death signal is sent when the launching *thread* ends.
             raise RuntimeError("launch servers from the main thread")
+        mode = ["-Dnacos.standalone=true"] if not self._members else _CLUSTER_NODE[self.major]
         # fmt: off
         command = [
             "java", "-Xms64m", f"-Xmx{self._release.heap}",
             "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",  # up in half the time; peak speed is no matter
-            "-Dnacos.standalone=true", f"-Dnacos.home={self.home}", f"-Duser.home={self.home}",
+            *mode, f"-Dnacos.home={self.home}", f"-Duser.home={self.home}",
             f"-Dnacos.server.ip={LOOPBACK}",
             f"-Dspring.config.additional-location=file:{self.home}/conf/",
             self._release.main_class,
@@ -163,7 +207,9 @@ class NacosServer:
             self._until("the first admin exists", self._ensure_admin, deadline)
             # A fresh admin is "Access Denied" until the server reloads its users, up to 15 s.
             self._until("the admin can log in", self._log_in, deadline)
-        probe = {"serviceName": "rig-ready", "ip": LOOPBACK, "port": "1", "clusterName": "DEFAULT"}
+        # A fresh name: all nodes of a cluster are asked at once, and the last use of a name may still be fading.
+        service = f"rig-ready-{secrets.token_hex(4)}"
+        probe = {"serviceName": service, "ip": LOOPBACK, "port": "1", "clusterName": "DEFAULT"}
         lasting = probe | {"ephemeral": "false"}
         disabled = probe | {"enabled": "false", "weight": "1"}
         instance = "/v1/ns/instance"
@@ -192,6 +238,15 @@ class NacosServer:
         self._process.kill()
         self._process.wait()
         self._process = None
+
+    def freeze(self) -> None:
+        """Let it hang: connections are taken, nothing is answered, until `thaw`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, if it hangs."""
+        if self.runs:
+            os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
         """Stop it and start it again: same address, same data, same admin."""
@@ -229,30 +284,34 @@ class NacosServer:
                 "server.servlet.contextPath": self.context_path,  # Nacos reads no other spelling
             }
         else:
-            secret = base64.b64encode(secrets.token_bytes(48)).decode()
             settings |= {
                 "nacos.server.main.port": str(self.port),
                 "nacos.server.contextPath": self.context_path,
                 "nacos.console.port": str(self.port + 2000),  # asked for, never opened
                 "nacos.core.auth.system.type": "nacos",
                 "nacos.core.auth.server.identity.key": "rig",
-                "nacos.core.auth.server.identity.value": secrets.token_hex(16),
-                "nacos.core.auth.plugin.nacos.token.secret.key": secret,
+                "nacos.core.auth.server.identity.value": self._secrets.identity,
+                "nacos.core.auth.plugin.nacos.token.secret.key": self._secrets.signing_key,
                 # Its embedded database gives up at a busy machine's start otherwise.
                 "db.pool.config.connectionTimeout": "30000",
             }
+            if self._members:
+                # Its first step would be to read another node's tables before there is a leader to serve them.
+                settings["nacos.config.namespace.compatible.mode"] = "false"
         conf = self.home / "conf"
         conf.mkdir()
         (conf / "application.properties").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        if self._members:
+            (conf / "cluster.conf").write_text("".join(f"{member}\n" for member in self._members))
 
     def _until(self, what: str, attempt: Callable[[], tuple[bool, object]], deadline: float) -> None:
         while True:
             done, answer = attempt()
             if done:
                 return
-            ended = None if self._process is None else self._process.poll()
-            if ended is not None or time.monotonic() > deadline:
-                reason = f"it exited with {ended}" if ended is not None else "time is up"
+            if not self.runs or time.monotonic() > deadline:
+                code = None if self._process is None else self._process.poll()
+                reason = "time is up" if self.runs else "it was killed" if code is None else f"it exited with {code}"
                 lines = self.log.read_text(errors="replace").splitlines()[-60:]
                 self.kill()
                 raise ServerNotReadyError(
