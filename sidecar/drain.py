@@ -358,7 +358,8 @@ class Drain:
         return lease.exited_at is None and (lease.life is not None or self.app.port is Port.UNKNOWN)
 
     def _app_ports(self) -> frozenset[int]:
-        return self.rules.app_ports or self.rules.ports
+        told = self.identity.instance if self.identity is not None else None
+        return self.rules.app_ports or self.rules.ports or (frozenset({told.port}) if told is not None else frozenset())
 
     def wake(self, now: float) -> float | None:
         """The next moment at which something changes by itself."""

@@ -702,7 +702,7 @@ async def test_a_road_leads_out_and_back_or_says_that_it_does_not(real_nacos: Na
         await shown_as_told(asked, app, real_nacos)
         for road in asked.roads:
             if effect == "nothing":
-                with pytest.raises(Unavailable, match=r"500: .*on Nacos 3.*OpenAPI does it instead"):
+                with pytest.raises(Rejected, match=r"500: .*on Nacos 3.*OpenAPI does it instead"):
                     await asked.offline(road.name)
                 record = await eye.record(app.instance)
                 assert record is not None

@@ -142,6 +142,11 @@ class GrpcApp(GrpcClient):
         """Register; a second instance of the same service replaces the first."""
         await self._ask("register", **_key(instance), weight=instance.weight, metadata=dict(instance.metadata))
 
+    async def register_batch(self, *instances: Instance) -> None:
+        """Register several instances of one service at once, as Dubbo may; they replace what was there."""
+        each = [_key(one) | {"weight": one.weight, "metadata": dict(one.metadata)} for one in instances]
+        await self._ask("batch", instances=each)
+
     async def deregister(self, instance: Instance) -> None:
         """Deregister and stay connected."""
         await self._ask("deregister", **_key(instance))
@@ -266,7 +271,7 @@ class PersistentApp(OpenApi):
         self.instance = dataclasses.replace(self.instance, port=port)
         await super().__aenter__()
         try:
-            await self._do("POST", INSTANCE, _registration(self.instance, ephemeral=False))
+            await self.register()
         except BaseException:
             await self._session.close()
             self._listener.close()
@@ -281,6 +286,10 @@ class PersistentApp(OpenApi):
         await super().__aexit__(kind, error, at)
         self._listener.close()
         await self._listener.wait_closed()
+
+    async def register(self) -> None:
+        """Register, or register again as the next run of the app does."""
+        await self._do("POST", INSTANCE, _registration(self.instance, ephemeral=False))
 
     async def deregister(self) -> None:
         """Remove the record; nobody else will."""

@@ -15,6 +15,7 @@ import time
 from typing import Any, TextIO
 
 from v2.nacos import (
+    BatchRegisterInstanceParam,
     ClientConfigBuilder,
     DeregisterInstanceParam,
     NacosNamingService,
@@ -86,6 +87,12 @@ async def obey(naming: NacosNamingService, op: str, arguments: dict[str, Any]) -
     match op:
         case "register":
             done = await naming.register_instance(RegisterInstanceParam(**arguments))
+        case "batch":
+            each = [RegisterInstanceParam(**one) for one in arguments["instances"]]
+            first = each[0]
+            done = await naming.batch_register_instances(
+                BatchRegisterInstanceParam(service_name=first.service_name, group_name=first.group_name, instances=each)
+            )
         case "deregister":
             done = await naming.deregister_instance(DeregisterInstanceParam(**arguments))
         case "subscribe":

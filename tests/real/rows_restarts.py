@@ -1,0 +1,137 @@
+"""Rows of the fault table: containers that are restarted in place, the app's and the sidecar's.
+
+After a liveness restart the app is back on its address, with no signal to us: within a minute it would be born disabled
+for good (nacos-measured.md section 4). Each row ends with the app listed, at most 3 s after it registered.
+"""
+
+import asyncio
+
+from real.rows import Case, Kind, Told, describe, fault
+
+
+KINDS: tuple[Kind, ...] = ("gRPC", "HTTP beat", "persistent", "gRPC batch")
+
+
+async def reborn(c: Case, after: float, *, swept: bool = True) -> Told:
+    """The app exits when the hook is answered, and registers again on its address so much later."""
+    await c.start()
+    c.trigger()
+    await c.released()
+    until = c.answered
+    await c.exit()
+    if swept:
+        await asyncio.sleep(after)
+    await c.listen()
+    await c.register()
+    registered = asyncio.get_running_loop().time()
+    listed = await c.yard.observer.until(c.instance, listed=True, within=20)
+    assert listed - registered < 3, f"{listed - registered:.1f} s"
+    record = await c.record()
+    assert record is not None
+    assert describe(record) == "enabled, unmarked"
+    assert record.weight == 3.0
+    report = await c.final()
+    proved = c.agree(report, until=until)
+    left = f"nothing: listed {max(0.0, listed - registered):.1f} s after it registered"
+    await c.exit()
+    return Told(report, left, proved)
+
+
+@fault("the app's container restarts at once", *KINDS)
+async def at_once(c: Case) -> Told:
+    return await reborn(c, 0, swept=False)
+
+
+@fault("the app's container is back after 5 s", *KINDS)
+async def five(c: Case) -> Told:
+    return await reborn(c, 5)
+
+
+@fault("the app's container is back after 30 s", *KINDS, soak=True)
+async def thirty(c: Case) -> Told:
+    return await reborn(c, 30)
+
+
+@fault("the app's container is back after 70 s", *KINDS, soak=True)
+async def seventy(c: Case) -> Told:
+    return await reborn(c, 70)
+
+
+@fault("both containers restart at once, the sidecar without a word", *KINDS)
+async def both(c: Case) -> Told:
+    await c.start()
+    c.trigger()
+    told = await c.released()
+    until = c.answered
+    await c.kill_sidecar()
+    await c.exit()
+    await c.listen()
+    await c.register()
+    await c.serve()
+    begun = asyncio.get_running_loop().time()
+    listed = await c.yard.observer.until(c.instance, listed=True, within=20)
+    assert describe(await c.record()) == "enabled, unmarked"
+    proved = c.agree(told, until=until)
+    await c.exit()
+    return Told(told, f"nothing: listed {listed - begun:.1f} s after the new sidecar's start", proved)
+
+
+@fault("the sidecar is killed in SETTLE and nobody asks again", *KINDS)
+async def forgotten(c: Case) -> Told:
+    await c.start()
+    c.trigger()
+    await c.until(c.is_out, "it is out")
+    await c.until(c.is_verified, "it is proved")
+    told = (await c.status())["report"]
+    until = asyncio.get_running_loop().time()
+    await c.kill_sidecar()
+    await c.serve()
+    await c.yard.observer.until(c.instance, listed=True, within=20)
+    c.answered = asyncio.get_running_loop().time()
+    assert describe(await c.record()) == "enabled, unmarked"
+    left = f"nothing: listed again {c.answered - until:.1f} s after the sidecar died"
+    proved = c.agree(told, until=until)
+    await c.exit()
+    return Told(told, left, proved)
+
+
+@fault("the sidecar is killed in SETTLE and the hook comes again", "gRPC", "HTTP beat", "persistent")
+async def asked_again(c: Case) -> Told:
+    await c.start()
+    c.trigger()
+    await c.until(c.is_verified, "it is proved")
+    await c.kill_sidecar()
+    assert c.hook is not None
+    await asyncio.gather(c.hook, return_exceptions=True)
+    await c.serve()
+    await c.until(c.answers, "the new sidecar answers")
+    c.trigger()
+    await c.released()
+    assert await c.is_out()
+    await c.exit()
+    told = await c.final()
+    assert told["outcome"] == "drained", c.told()
+    return Told(told, await c.successor(), c.agree(told))
+
+
+@fault("an operator disables it during the restart", "gRPC", "HTTP beat")
+async def operators(c: Case) -> Told:
+    """What an operator has taken out stays out, whoever restarts."""
+    await c.start()
+    await c.yard.operator.set_enabled(c.instance, enabled=False)
+    await c.until(c.is_out, "it is out")
+    await asyncio.sleep(5.5)  # what the sidecar has seen within 5 s it does not read again before it writes
+    c.trigger()
+    told = await c.released()
+    await c.exit()
+    await c.listen()
+    await c.register()
+    await c.kill_sidecar()
+    await c.serve()
+    await c.ready()
+    await asyncio.sleep(5)  # longer than a new sidecar holds its breath
+    record = await c.record()
+    assert record is not None
+    assert describe(record) == "disabled, unmarked"
+    await c.exit()
+    return Told(told, "the operator's own record: disabled, unmarked", None)
