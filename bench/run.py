@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from sidecar.demo.double import Double, Service
+from sidecar.demo.double import Double, Service, cluster
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -266,6 +266,11 @@ def rss(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 2**20
 
 
+def peak_rss(pid: int) -> float:
+    """The most that it ever had, in MiB."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
 async def memory(double: Double) -> Row:
     """Idle and ready, beside a bare aiohttp server on the same Python."""
     async with process(sys.executable, "-c", BARE, "18099") as bare:
@@ -295,6 +300,44 @@ async def start(double: Double, repetitions: int) -> Row:
         "bare aiohttp server",
         "<= 800 ms",
         f"first answer after {1000 * statistics.median(answered):.0f} ms",
+    )
+
+
+MANY, CROWD = 300, 1000
+
+
+async def many() -> Row:
+    """A pod of 300 instances, one of them among 1,000 hosts, on three nodes; beside 300 writes that prove nothing."""
+    async with cluster(3, dialect="2.2") as nodes:
+        names = [f"shop-{n}" for n in range(MANY)]
+        for name in names:
+            nodes[0].naming.register_grpc(name, POD, APP_PORT, connection=f"bench-{name}")
+        for n in range(CROWD - 1):
+            nodes[0].naming.register_grpc(names[0], f"10.1.{n // 250}.{n % 250 + 1}", 8080, connection=f"crowd-{n}")
+        env = settings(",".join(node.address for node in nodes), service=",".join(names))
+        listener = await asyncio.start_server(lambda _, w: w.close(), POD, APP_PORT)
+        async with listener, process(sys.executable, *SERVE, env=env) as child:
+            await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/readyz"), within=60.0)
+            marks = [len(node.log) for node in nodes]
+            told = await post("/drain")
+            asked = [node.log[mark:] for node, mark in zip(nodes, marks, strict=True)]
+            peak = peak_rss(child.pid)
+        began = time.monotonic()
+        url = f"{nodes[0].url}/v1/ns/instance?ip={POD}&port=1&enabled=false&serviceName="
+        loop = f"for n in $(seq 0 {MANY - 1}); do curl -s -o /dev/null -X PATCH '{url}'shop-$n; done"
+        shell = await asyncio.create_subprocess_exec("sh", "-c", loop)
+        await shell.wait()
+        rival = time.monotonic() - began
+    phases = {phase["phase"]: phase["seconds"] for phase in told["phases"]}  # type: ignore[attr-defined]
+    requests, writes = sum(map(len, asked)), sum(r.method == "PATCH" for each in asked for r in each)
+    return Row(
+        f"{MANY} instances x 3 nodes: trigger -> proof",
+        "s",
+        phases["DEREGISTER"] + phases["VERIFY"],
+        rival,
+        f"{MANY} x curl, nothing proved",
+        "<= 25 s, the proof's limit",
+        f"{told['outcome']}; {requests} requests, {writes} of them writes; peak RSS {peak:.0f} MiB",
     )
 
 
@@ -332,6 +375,7 @@ async def main() -> None:
         async with pod(double.address):
             rows.append(await first_request(double, repetitions))
             rows.append(await noticed(double, repetitions))
+    rows.append(await many())
     rows.append(await whole_drain())
     print(show(rows))  # noqa: T201  its purpose
     RESULTS.mkdir(exist_ok=True)
