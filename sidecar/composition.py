@@ -60,7 +60,11 @@ def assemble(loaded: Loaded, *, own_ports: Iterable[int] = (), on_request: OnReq
         credentials = _borrowed(actuator)
     keys = _pair(nacos.access_key, nacos.secret_key)
     registry = Nacos(
-        Http(ca_file=nacos.ca_file), nacos.server_addr, credentials=credentials, keys=keys, on_request=on_request
+        Http(ca_file=nacos.ca_file, ca_setting="NACOS_DRAIN_NACOS_CA_FILE"),
+        nacos.server_addr,
+        credentials=credentials,
+        keys=keys,
+        on_request=on_request,
     )
     watch: Watch | None = None
     if settings.push_watch:
@@ -89,7 +93,7 @@ def _actuator(loaded: Loaded) -> SpringActuator | None:
     )
     if settings.actuator_url is None and settings.deregister_url is None and settings.nacos.service:
         return None
-    http = Http(ca_file=settings.actuator_ca_file)
+    http = Http(ca_file=settings.actuator_ca_file, ca_setting="NACOS_DRAIN_ACTUATOR_CA_FILE")
     login = _pair(settings.actuator_username, settings.actuator_password)
     return SpringActuator(http, settings.actuator_url, login=login, deregister=deregister)
 

@@ -26,6 +26,9 @@ MOST_AT_ONCE = 16  # requests in flight per node
 BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 UNTRUSTED = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)
 
+# OpenSSL's reasons (x509_vfy.h) for which another file of authorities is no cure.
+NOT_YET_VALID, EXPIRED, OTHER_NAME, OTHER_ADDRESS = 9, 10, 62, 64
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -41,10 +44,13 @@ class Answer:
 
 
 class Http:
-    """A client for a handful of servers. Close it when done."""
+    """A client for a handful of servers. Close it when done.
 
-    def __init__(self, *, ca_file: str | None = None) -> None:
-        self._ca_file = ca_file
+    `ca_file`: the authorities to believe instead of the system's; `ca_setting`: where it is set, for messages.
+    """
+
+    def __init__(self, *, ca_file: str | None = None, ca_setting: str = "") -> None:
+        self._trust = _Trust(ca_file, ca_setting)
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
@@ -58,7 +64,7 @@ class Http:
         return self._kept
 
     def _new(self, *, force_close: bool) -> aiohttp.ClientSession:
-        return _session(_trusted(self._ca_file), force_close=force_close)
+        return _session(self._trust.context(), force_close=force_close)
 
     async def request(
         self,
@@ -75,18 +81,20 @@ class Http:
 
         `fresh` opens a new connection, so that a balancer may choose another server.
         """
-        parts = {"params": params, "headers": headers, "data": form if body is None else body}
+        parts: dict[str, Any] = {"params": params, "headers": headers, "data": form if body is None else body}
+        if form is None:  # aiohttp calls all else a byte stream, even no body at all: Spring answers that with 415
+            parts["skip_auto_headers"] = ("Content-Type",)
         trace = SimpleNamespace(reused=False)
         async with self._slots[urlsplit(url).netloc]:
             try:
                 return await self._send(method, url, trace, fresh=fresh, **parts)
             except (aiohttp.ClientError, ValueError) as error:
                 if not (isinstance(error, BROKEN) and trace.reused):
-                    raise _unavailable(error) from error
+                    raise self._unavailable(error) from error
             try:
                 return await self._send(method, url, trace, fresh=True, **parts)
             except (aiohttp.ClientError, ValueError) as error:
-                raise _unavailable(error) from error
+                raise self._unavailable(error) from error
 
     async def _send(self, method: str, url: str, trace: SimpleNamespace, *, fresh: bool, **more: Any) -> Answer:
         request = self._session(fresh=fresh).request(
@@ -95,6 +103,11 @@ class Http:
         async with request as response:
             return Answer(response.status, await _bounded(response))
 
+    def _unavailable(self, error: Exception) -> Unavailable:
+        if isinstance(error, UNTRUSTED):
+            return Unavailable(f"TLS failed: {self._trust.told(error)}")
+        return Unavailable(_told(error), refused=isinstance(error, aiohttp.ClientConnectorError))
+
     async def close(self) -> None:
         """Close every connection."""
         for session in (self._kept, self._fresh):
@@ -102,15 +115,41 @@ class Http:
                 await session.close()
 
 
-def _trusted(ca_file: str | None) -> ssl.SSLContext | bool:
-    """Whom to believe: the system's authorities, or those of a file alone. Read at the first connection."""
-    if ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:  # a mounted file may come later: no reason not to start
-        reason = "not a PEM file of certificates" if isinstance(error, ssl.SSLError) else getattr(error, "strerror", "")
-        raise Unavailable(f"the CA file {ca_file} cannot be used: {reason or 'not readable'}") from None
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """Whom to believe: the system's authorities, or those of a file alone."""
+
+    file: str | None
+    setting: str
+
+    def context(self) -> ssl.SSLContext | bool:
+        """Read at the first connection: a mounted file may come later, which is no reason not to start."""
+        if self.file is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self.file)
+        except (OSError, ValueError) as error:
+            reason = "it holds no certificates in PEM" if isinstance(error, ssl.SSLError) else None
+            reason = reason or getattr(error, "strerror", None) or "not readable"
+            raise Unavailable(f"the CA file {self.file} cannot be used: {reason}{self._look(': check {}')}") from None
+
+    def told(self, error: aiohttp.ClientError) -> str:
+        """Why a server is not believed, and where to look."""
+        reason = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else None
+        if not isinstance(reason, ssl.SSLCertVerificationError):
+            return "the other side does not answer as TLS: is it https there at all?"
+        if reason.verify_code in {OTHER_NAME, OTHER_ADDRESS}:
+            return f"the server's certificate is for another name ({reason.verify_message.rstrip('.')})"
+        if reason.verify_code == EXPIRED:
+            return "the server's certificate, or its authority's, has expired"
+        if reason.verify_code == NOT_YET_VALID:
+            return "the server's certificate is not valid yet: is the clock right here?"
+        if self.file is None:
+            return f"no authority of this system has signed the server's certificate{self._look(': set {} to its own')}"
+        return f"the server's certificate is not signed by the authorities in {self.file}{self._look(': check {}')}"
+
+    def _look(self, words: str) -> str:
+        return words.format(self.setting) if self.setting else ""
 
 
 def _session(trusted: ssl.SSLContext | bool, *, force_close: bool) -> aiohttp.ClientSession:  # noqa: FBT001
@@ -144,15 +183,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _unavailable(error: Exception) -> Unavailable:
-    nobody = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, UNTRUSTED)
-    return Unavailable(_told(error), refused=nobody)
-
-
 def _told(error: Exception) -> str:
     """A message that names what happened but never the URL, which may carry a user's secrets."""
-    if isinstance(error, UNTRUSTED):
-        return "TLS failed: is the certificate of this server trusted here?"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"the name {error.host} cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -5,9 +5,12 @@ is a number the tests move, so a minute costs nothing. The contract suite asks t
 """
 
 import asyncio
+import base64
+import hmac
 import json
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -772,18 +775,100 @@ async def test_a_registration_of_the_other_kind_is_refused_on_2_x_and_3_x() -> N
         assert await to.raw("POST /v1/ns/instance", **ADDRESS, ephemeral="false") == (400, refused)
 
 
-@pytest.mark.parametrize(("dialect", "cluster_name"), [("2.2", "cluster"), ("3.1", "clusterName")])
-async def test_publishers_name_connection_or_address(dialect: Dialect, cluster_name: str) -> None:
-    version = "v2" if dialect == "2.2" else "v3/admin"
-    spot = f"GET /{version}/ns/client/service/publisher/list"
+PUBLISHERS = {
+    "2.2": "GET /v2/ns/client/service/publisher/list",
+    "3.1": "GET /v3/admin/ns/client/service/publisher/list",
+}
+
+
+@pytest.mark.parametrize(("dialect", "cluster"), [("2.2", {}), ("3.1", {"clusterName": "DEFAULT"})])
+async def test_publishers_name_connection_or_address(dialect: Dialect, cluster: dict[str, str]) -> None:
     async with rig(dialect) as to:
         await publish(to, "beat")
         to.double.naming.register_grpc(SHOP, IP, PORT + 1, connection="17_127.0.0.1_55")
-        _, said = await to.ask(spot, **ADDRESS)
-        row = {"clientId": f"{IP}:{PORT}#true", "ip": IP, "port": PORT, cluster_name: "DEFAULT"}
-        assert said["data"] == [row]
-        _, said = await to.ask(spot, serviceName="shop")
+        _, said = await to.ask(PUBLISHERS[dialect], **ADDRESS)
+        assert said["data"] == [{"clientId": f"{IP}:{PORT}#true", "ip": IP, "port": PORT} | cluster]
+        _, said = await to.ask(PUBLISHERS[dialect], serviceName="shop")
         assert len(said["data"]) == (0 if dialect == "2.2" else 2)
+
+
+@pytest.mark.parametrize("dialect", MODERN)
+async def test_2_2_does_not_look_into_a_batch(dialect: Dialect) -> None:
+    """Its client is there under no address at all (2.2.4)."""
+    client = "17_127.0.0.1_55"
+    async with rig(dialect) as to:
+        both = (Instance(IP, PORT, grpc=True), Instance(IP, PORT + 1, grpc=True))
+        to.double.naming.register(SHOP, client, *both, batch=True)
+        _, here = await to.ask(PUBLISHERS[dialect], **ADDRESS)
+        _, nowhere = await to.ask(PUBLISHERS[dialect], serviceName="shop", port="0")
+        _, blank = await to.ask(PUBLISHERS[dialect], serviceName="shop", port="0", ip="")
+        family = "v2" if dialect == "2.2" else "v3/admin"
+        _, published = await to.ask(f"GET /{family}/ns/client/publish/list", clientId=client)
+        if dialect == "3.1":
+            assert [each["port"] for each in here["data"]] == [PORT]
+            shown = [each["publisherInfo"] for each in published["data"]]
+            assert [(each["ip"], each["port"]) for each in shown] == [(IP, PORT), (IP, PORT + 1)]
+            return
+        assert here["data"] == blank["data"] == []
+        assert nowhere["data"] == [{"clientId": client, "ip": None, "port": 0}]
+        names = {"namespace": "public", "group": "DEFAULT_GROUP", "serviceName": "shop"}
+        row = names | {"registeredInstance": {"ip": None, "port": 0, "cluster": None}}
+        assert published["data"] == [row]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "family", "said"),
+    [
+        ("2.2", "v2", "clientId [ nobody ] not exist"),
+        ("3.1", "v3/admin", v3(20004, "resource not found", "clientId [ nobody ] not exist")),
+    ],
+)
+async def test_a_client_that_is_not_there_published_nothing(dialect: Dialect, family: str, said: object) -> None:
+    async with rig(dialect) as to:
+        assert await to.ask(f"GET /{family}/ns/client/publish/list", clientId="nobody") == (404, said)
+
+
+NO_SERVICE = "service not found, namespace: public, serviceName: DEFAULT_GROUP@@nope"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "unknown", "unwritten"),
+    [
+        ("1.4", "/v1/ns/service", (500, "caused: service DEFAULT_GROUP@@nope is not found!;"), None),
+        ("2.2", "/v1/ns/service", (400, NO_SERVICE), (400, "service DEFAULT_GROUP@@nope not found!")),
+        (
+            "3.1",
+            "/v3/admin/ns/service",
+            (400, v3(21008, "service not exist", NO_SERVICE)),
+            (400, v3(21008, "service not exist", "service DEFAULT_GROUP@@nope not found!")),
+        ),
+    ],
+)
+async def test_a_service_has_a_threshold(dialect: Dialect, path: str, unknown: object, unwritten: object) -> None:
+    async with rig(dialect) as to:
+        await publish(to, "beat")
+        for wanted in (0.0, 0.5):
+            _, said = await to.ask(f"GET {path}", serviceName="shop")
+            assert said.get("data", said)["protectThreshold"] == wanted
+            assert (await to.raw(f"PUT {path}", serviceName="shop", protectThreshold="0.5"))[0] == 200
+        assert await to.ask(f"GET {path}", serviceName="nope") == unknown
+        if unwritten is not None:
+            assert await to.ask(f"PUT {path}", serviceName="nope", protectThreshold="1") == unwritten
+
+
+@pytest.mark.parametrize("dialect", MODERN)
+async def test_a_beat_interval_is_what_the_metadata_say(dialect: Dialect) -> None:
+    async with rig(dialect) as to:
+        await to.raw("POST /v1/ns/instance", **ADDRESS, metadata='{"preserved.heart.beat.interval":"1000"}')
+        _, said = await to.ask("GET /v1/ns/instance/list", serviceName="shop")
+        assert said["hosts"][0]["instanceHeartBeatInterval"] == 1000
+
+
+@pytest.mark.parametrize(("dialect", "family"), [("2.2", "v2"), ("3.1", "v3/admin")])
+async def test_a_member_tells_its_version(dialect: Dialect, family: str) -> None:
+    async with rig(dialect) as to:
+        _, said = await to.ask(f"GET /{family}/core/cluster/node/list")
+        assert said["data"][0]["extendInfo"]["version"] == {"2.2": "2.2.4", "3.1": "3.1.0"}[dialect]
 
 
 # -- beats
@@ -1101,6 +1186,48 @@ async def test_a_reader_reads_and_the_detail_counts_as_a_write() -> None:
         assert (await to.raw(ADMIN_LIST, **as_eve))[0] == 200
         assert (await to.raw("GET /v3/admin/ns/instance", **as_eve))[0] == 403
         assert (await to.raw("PUT /v3/admin/ns/instance/partial", **as_eve))[0] == 403
+
+
+def signed(data: str, secret: str = "sk") -> dict[str, str]:
+    """Sign as clients of Aliyun MSE do."""
+    digest = hmac.new(secret.encode(), data.encode(), "sha1").digest()
+    return {"ak": "ak", "data": data, "signature": base64.b64encode(digest).decode()}
+
+
+def now_ms(ago: float = 0.0) -> str:
+    return str(int((time.time() - ago) * 1000))
+
+
+@pytest.mark.parametrize(
+    ("signature", "status"),
+    [
+        (lambda: signed(f"{now_ms()}@@DEFAULT_GROUP@@shop"), 200),
+        (dict, 403),
+        (lambda: signed(f"{now_ms()}@@DEFAULT_GROUP@@shop", "another"), 403),
+        (lambda: signed(f"{now_ms()}@@DEFAULT_GROUP@@another"), 403),
+        (lambda: signed(f"{now_ms()}@@shop"), 403),
+        (lambda: signed(now_ms()), 403),
+        (lambda: signed(f"{now_ms(61)}@@DEFAULT_GROUP@@shop"), 403),
+        (lambda: signed("now@@DEFAULT_GROUP@@shop"), 403),
+        (lambda: signed(f"{now_ms()}@@DEFAULT_GROUP@@shop") | {"ak": "nobody"}, 403),
+        (lambda: signed(f"{now_ms()}@@DEFAULT_GROUP@@shop") | {"signature": ""}, 403),
+    ],
+)
+async def test_a_request_may_be_signed_instead(signature: Callable[[], dict[str, str]], status: int) -> None:
+    async with rig("2.2", auth="all", access=Access({}, keys={"ak": "sk"})) as to:
+        assert (await to.raw("GET /v1/ns/instance/list", serviceName="shop", **signature()))[0] == status
+        assert to.double.log[-1].params.get("signature", "***") == "***"
+
+
+async def test_a_call_about_no_service_signs_the_time_and_keys_may_be_for_reading_only() -> None:
+    access = Access({}, keys={"ak": "sk"})
+    async with rig("2.2", auth="all", access=access) as to:
+        assert (await to.raw("GET /v1/core/cluster/nodes", **signed(now_ms())))[0] == 200
+        access.readers.add("ak")
+        assert (await to.raw("GET /v1/core/cluster/nodes", **signed(now_ms())))[0] == 200
+        asked = ADDRESS | signed(f"{now_ms()}@@DEFAULT_GROUP@@shop")
+        status, said = await to.ask("PATCH /v1/ns/instance", **asked)
+        assert (status, said["message"]) == (403, "authorization failed!")
 
 
 # -- faults

@@ -23,13 +23,21 @@ Called = Callable[["Client"], Awaitable[object]]
 class Client:
     """The registry under test, what it counted, and short words for its calls."""
 
-    def __init__(self, *urls: str, user: str | None = USER, password: str = PASSWORD) -> None:
+    def __init__(
+        self,
+        *urls: str,
+        user: str | None = USER,
+        password: str = PASSWORD,
+        keys: tuple[str, str] | None = None,
+        http: Http | None = None,
+    ) -> None:
         self.counted: list[tuple[str, str, str]] = []
-        self.http = Http()
+        self.http = http or Http()
         self.nacos = Nacos(
             self.http,
             urls,
             credentials=(lambda: (user, password)) if user else None,
+            keys=(lambda: keys) if keys else None,
             on_request=lambda *told: self.counted.append(told),
         )
         self.node = name_of(urls[0])
@@ -81,7 +89,7 @@ async def client(*urls: str, **options: Any) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def pair(dialect: Dialect = "3.1", **options: Any) -> AsyncIterator[tuple[Double, Client]]:
     """A double and a client that has already found out what it speaks."""
-    user = {name: options.pop(name) for name in ("user", "password") if name in options}
+    user = {name: options.pop(name) for name in ("user", "password", "keys") if name in options}
     async with shop(dialect, **options) as double, client(double.url, **user) as made:
         assert await made.read() == (Record(APP),)
         yield double, made

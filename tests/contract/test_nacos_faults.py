@@ -202,9 +202,8 @@ async def test_a_node_has_no_more_than_sixteen_requests_at_once() -> None:
     async with pair() as (double, nacos):
         del double.log[:]
         double.faults.set("slow", seconds=0.2)
-        fresh = nacos.nacos.read(nacos.node, SHOP, [IP], fresh=True)
-        reads = [asyncio.create_task(nacos.read()) for _ in range(40)]
-        reads.append(asyncio.ensure_future(fresh))
+        fresh = [nacos.nacos.read(nacos.node, SHOP, [IP], fresh=True) for _ in range(40)]  # those are never shared
+        reads = [asyncio.ensure_future(read) for read in (*fresh, nacos.read())]
         most = 0
         while not all(read.done() for read in reads):
             most = max(most, sum(entry.status is None for entry in double.log))

@@ -1,16 +1,10 @@
 """Logging in, being refused, and keeping quiet about it. On the double: the published 2.2.4 has no auth module."""
 
 import asyncio
-import json
-import re
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
-from urllib.parse import quote, quote_plus
 
 import pytest
-from aiohttp import web
+from contract.echo import ECHOES, echo, told_twice
 from contract.shop import ALL, APP, IP, LISTS, MODERN, PASSWORD, SHOP, USER, client, pair, requests, shop
 
 from sidecar.adapters.nacos import Nacos, name_of
@@ -40,7 +34,9 @@ async def test_a_login_comes_before_the_first_call_and_is_kept(dialect: Dialect,
 
 async def test_logins_of_calls_at_once_are_one() -> None:
     async with shop(auth="all") as double, client(double.url) as nacos:
-        assert await asyncio.gather(*(nacos.read() for _ in range(8))) == [(Record(APP),)] * 8
+        several = ([IP, f"10.9.0.{n}"] for n in range(2, 10))  # else they were one call
+        reads = (nacos.nacos.read(nacos.node, SHOP, addresses, fresh=False) for addresses in several)
+        assert await asyncio.gather(*reads) == [(Record(APP),)] * 8
         assert double.access.logins == 1
 
 
@@ -50,7 +46,8 @@ async def test_a_lost_token_costs_one_login_and_one_repeat(dialect: Dialect, los
     async with pair(dialect, auth="all") as (double, nacos):
         before = double.access.logins
         getattr(double.access, lose)()
-        assert await asyncio.gather(*(nacos.look() for _ in range(4))) == [(Record(APP),)] * 4
+        looks = (nacos.nacos.look(nacos.node, SHOP, [IP, f"10.9.0.{n}"]) for n in range(2, 6))
+        assert await asyncio.gather(*looks) == [(Record(APP),)] * 4
         assert double.access.logins == before + 1
 
 
@@ -132,78 +129,15 @@ async def test_a_password_file_that_cannot_be_read_is_told_and_read_again() -> N
 # -- nothing of it in anything that is said
 
 
-def spelled(secret: str) -> set[str]:
-    """The forms in which a secret could be recognised."""
-    forms = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-    return forms | {b64encode(secret.encode()).decode(), urlsafe_b64encode(secret.encode()).decode()}
-
-
-def from_base64(text: str) -> Iterator[str]:
-    """Whatever is base64 in there, also when its beginning is cut off."""
-    for run in re.findall(r"[A-Za-z0-9+/_-]{8,}", text):
-        for start in range(4):
-            piece = run[start : start + (len(run) - start) // 4 * 4]
-            yield urlsafe_b64decode(piece.replace("+", "-").replace("/", "_")).decode(errors="replace")
-
-
-ECHOES: dict[str, Callable[[str], str]] = {
-    "plain": lambda heard: f"upstream said no to: {heard}",
-    "json": lambda heard: json.dumps({"code": 500, "message": heard}),
-    "spring": lambda heard: json.dumps({"status": 500, "error": "Oops", "message": heard}),
-    "page": lambda heard: f"<html><body><pre>{heard}</pre></body></html>",
-    "quoted": lambda heard: "request was " + quote(heard),
-    "base64": lambda heard: "request was " + b64encode(heard.encode()).decode(),
-    "lower": lambda heard: "request was " + quote(heard).lower(),
-}
-
-
-@asynccontextmanager
-async def echo(status: int, form: str, *, login: bool) -> AsyncIterator[tuple[str, list[str]]]:
-    """What stands before a 3.x and answers everything, or all but the login, with what it was sent."""
-    tokens: list[str] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        if request.path.endswith("/core/state"):
-            return web.json_response({"code": 0, "data": {"version": "3.1.0"}})
-        sent = await request.text()
-        if request.path.endswith("/login") and login:
-            tokens.append(f"eyJhbGciOiJIUzI1NiJ9.{b64encode(str(len(tokens)).encode()).decode()}x.c2lnbmF0dXJl-_Zz9")
-            return web.json_response({"accessToken": tokens[-1], "tokenTtl": 18000})
-        heard = f"{sent} {request.headers.get('Authorization')} {request.method} {request.path_qs} {request.headers}"
-        heard += str(dict(await request.post()))  # some log what they understood
-        return web.Response(status=status, text=ECHOES[form](heard))
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/nacos", tokens
-    finally:
-        await runner.cleanup()
-
-
 @pytest.mark.parametrize("login", [True, False], ids=["logged-in", "not"])
 @pytest.mark.parametrize("form", ECHOES)
 @pytest.mark.parametrize("status", [200, 302, 400, 403, 404, 500, 502])
 async def test_nothing_that_is_said_holds_our_credentials(status: int, form: str, *, login: bool) -> None:
     """Some proxies answer with what they were sent."""
-    async with echo(status, form, login=login) as (url, tokens), client(url) as nacos:
-        said: list[str] = []
-        for _ in range(2):
-            await nacos.nacos.refresh()
-            for call in ALL:
-                with pytest.raises((Unavailable, Rejected)) as told:
-                    await call(nacos)
-                said.append(f"{told.value} {told.value!r}")
-        assert bool(tokens) is login
-        said += [" ".join(each) for each in nacos.counted]
-        said += [decoded for text in said for decoded in from_base64(text)]
-        for secret in (USER, PASSWORD, *tokens):
-            for each in spelled(secret):
-                assert not [text for text in said if each.lower() in text.lower()]
+    async with echo(status, form, login=login) as (url, heard), client(url) as nacos:
+        said = await told_twice(nacos)
+        assert bool(heard.tokens) is login
+        assert not said.has(USER, PASSWORD, *heard.tokens)
 
 
 async def test_what_is_quoted_is_quoted_for_a_person() -> None:

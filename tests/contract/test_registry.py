@@ -10,7 +10,18 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
-from contract.backends import BACKENDS, App, Backend, Kind, double_backend, key, on, real_backend
+from contract.backends import (
+    BACKENDS,
+    MODERN,
+    App,
+    Backend,
+    Kind,
+    double_backend,
+    key,
+    on,
+    on_each_kind,
+    real_backend,
+)
 from rig.clients import Subscriber
 from rig.fixtures import serve
 from rig.records import Host, Instance
@@ -20,7 +31,6 @@ from sidecar.ports import NotThere, Rejected
 from sidecar.registration import Record
 
 
-KINDS: list[Kind] = ["grpc", "beat", "persistent"]
 MARK = "2026-01-31T12:00:00Z/pod-7"
 ITS_OWN = {"v": "1", "k": "x"}  # the app's metadata
 WITHIN = 10.0  # upper bounds are generous: half a second on a quiet machine
@@ -95,7 +105,7 @@ async def client(nacos: Backend) -> Client:
 # -- one instance, out and back
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@on_each_kind()
 async def test_an_instance_is_read_as_it_registered(nacos: Backend, client: Client, kind: Kind) -> None:
     app = nacos.app(kind, weight=3.0, metadata=ITS_OWN)
     await app.join()
@@ -105,7 +115,7 @@ async def test_an_instance_is_read_as_it_registered(nacos: Backend, client: Clie
     assert await client.look(app) == expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@on_each_kind()
 async def test_a_disabled_instance_is_out_until_it_is_enabled(nacos: Backend, client: Client, kind: Kind) -> None:
     app = nacos.app(kind, weight=3.0, metadata=ITS_OWN)
     await app.join()
@@ -116,11 +126,11 @@ async def test_a_disabled_instance_is_out_until_it_is_enabled(nacos: Backend, cl
     await nacos.observer.until(app.instance, listed=False, within=WITHIN)
     assert await client.read(app) is None
     assert await client.look(app) == Record(
-        app.key, enabled=False, weight=3.0, ephemeral=kind != "persistent", mark=MARK
+        app.key, enabled=False, weight=3.0, ephemeral=kind != "persistent", mark=nacos.shown(MARK)
     )
     record = await there(nacos, app)
     assert (record.enabled, record.weight) == (False, 3.0)
-    assert record.metadata == {**ITS_OWN, "nacos-drain": MARK}
+    assert record.metadata == (ITS_OWN if nacos.old else {**ITS_OWN, "nacos-drain": MARK})
 
     if kind == "beat":
         before = app.beats
@@ -137,10 +147,10 @@ async def test_a_disabled_instance_is_out_until_it_is_enabled(nacos: Backend, cl
     await nacos.observer.until(app.instance, listed=True, within=WITHIN)
     assert await client.read(app) == Record(app.key, weight=3.0, ephemeral=kind != "persistent")
     record = await there(nacos, app)
-    assert record.metadata == {**ITS_OWN, "nacos-drain": ""}
+    assert record.metadata == (ITS_OWN if nacos.old else {**ITS_OWN, "nacos-drain": ""})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@on_each_kind(*MODERN)
 async def test_an_app_back_within_a_minute_is_born_disabled_until_it_is_enabled(
     nacos: Backend, client: Client, kind: Kind
 ) -> None:
@@ -168,7 +178,7 @@ async def test_an_app_back_within_a_minute_is_born_disabled_until_it_is_enabled(
     assert record.metadata == {"k": "x", "v": "2", "nacos-drain": ""}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@on_each_kind(*MODERN)
 async def test_after_a_sweep_within_the_minute_the_next_life_is_born_enabled(
     nacos: Backend, client: Client, kind: Kind
 ) -> None:
@@ -186,6 +196,22 @@ async def test_after_a_sweep_within_the_minute_the_next_life_is_born_enabled(
     await app.join()
     await nacos.observer.until(app.instance, listed=True)
     assert await client.look(app) == Record(app.key, weight=2.0, ephemeral=kind != "persistent")
+    assert (await there(nacos, app)).metadata == ITS_OWN
+
+
+@on_each_kind("1.4", kinds=("beat", "persistent"))
+async def test_on_1x_nothing_outlives_an_instance(nacos: Backend, client: Client, kind: Kind) -> None:
+    app = nacos.app(kind, metadata=ITS_OWN)
+    await app.join()
+    await nacos.observer.until(app.instance, listed=True)
+    await client.disable(app)
+    await nacos.observer.until(app.instance, listed=False)
+    await app.leave()
+    await gone(nacos, app)
+    with pytest.raises(NotThere):
+        await client.nacos.sweep(client.node, app.key, weight=1.0)
+    await app.join()
+    await nacos.observer.until(app.instance, listed=True)
     assert (await there(nacos, app)).metadata == ITS_OWN
 
 
@@ -214,7 +240,7 @@ async def test_consumers_are_pushed_what_the_list_says(nacos: Backend, client: C
 
 
 async def test_one_that_somebody_else_disabled_shows_no_mark(nacos: Backend, client: Client) -> None:
-    app = nacos.app("grpc", weight=2.0)
+    app = nacos.app(weight=2.0)
     await app.join()
     await nacos.observer.until(app.instance, listed=True)
     await nacos.operator.set_enabled(app.instance, enabled=False)
@@ -223,6 +249,7 @@ async def test_one_that_somebody_else_disabled_shows_no_mark(nacos: Backend, cli
     assert await client.look(app) == Record(app.key, enabled=False, weight=2.0)
 
 
+@on(*MODERN)
 async def test_an_operators_own_metadata_is_lost_to_our_mark(nacos: Backend, client: Client) -> None:
     """What was edited in the console lies in the record that our mark replaces; what the app published does not."""
     app = nacos.app("grpc", metadata=ITS_OWN)
@@ -244,7 +271,7 @@ async def test_an_operators_own_metadata_is_lost_to_our_mark(nacos: Backend, cli
 
 async def test_what_is_not_there_is_told_and_nothing_is_left_behind(nacos: Backend, client: Client) -> None:
     """A plain PUT would answer 200 and disable whoever registers there later."""
-    neighbour = nacos.app("grpc")
+    neighbour = nacos.app()
     await neighbour.join()
     await nacos.observer.until(neighbour.instance, listed=True)
     absent = [
@@ -268,7 +295,7 @@ async def test_what_is_not_there_is_told_and_nothing_is_left_behind(nacos: Backe
 
 async def test_a_key_that_never_was_is_nowhere(nacos: Backend, client: Client) -> None:
     """It looks the same as gone, on every node: that is why absence alone proves nothing."""
-    app = nacos.app("grpc")
+    app = nacos.app()
     await app.join()
     await nacos.observer.until(app.instance, listed=True)
     right = app.instance
@@ -307,7 +334,7 @@ async def test_of_several_instances_only_the_addressed_one_changes(nacos: Backen
 
 
 async def test_namespace_group_and_cluster_are_part_of_the_key(nacos: Backend, client: Client) -> None:
-    app = nacos.app("grpc", namespace="staging", group="blue", cluster="north", weight=2.0)
+    app = nacos.app(namespace="staging", group="blue", cluster="north", weight=2.0)
     await app.join()
     await nacos.observer.until(app.instance, listed=True)
     assert await client.read(app) == await client.look(app) == Record(app.key, weight=2.0)
@@ -334,6 +361,7 @@ async def test_an_ipv6_address_is_found_however_it_is_spelled(nacos: Backend, cl
 # -- half a second in which a node does not know yet
 
 
+@on(*MODERN)
 async def test_a_write_just_after_the_app_left_is_taken_and_waits_for_the_next_life(
     nacos: Backend, client: Client
 ) -> None:
@@ -356,6 +384,7 @@ async def test_a_write_just_after_the_app_left_is_taken_and_waits_for_the_next_l
     await nacos.observer.until(app.instance, listed=True)
 
 
+@on(*MODERN)
 async def test_a_write_just_after_the_app_came_back_may_be_told_that_it_is_absent(
     nacos: Backend, client: Client
 ) -> None:
@@ -382,6 +411,7 @@ async def test_a_write_just_after_the_app_came_back_may_be_told_that_it_is_absen
     await nacos.observer.until(app.instance, listed=False)
 
 
+@on(*MODERN)
 async def test_the_unfiltered_view_is_blind_until_a_node_has_made_its_list(nacos: Backend, client: Client) -> None:
     """Half a second after the first registration, or at the first question for the consumers' view."""
     unasked, asked = nacos.app("grpc"), nacos.app("beat")
@@ -440,12 +470,12 @@ async def test_a_token_that_is_refused_is_replaced_at_once(nacos: Backend, clien
     await app.join()
     await nacos.observer.until(app.instance, listed=True)
     assert await client.look(app) is not None
-    header, _, signature = client.nacos._login.token.split(".")
-    client.nacos._login.token = f"{header}.e30.{signature}"
+    header, _, signature = client.nacos._ask.login.token.split(".")
+    client.nacos._ask.login.token = f"{header}.e30.{signature}"
     assert await client.look(app) is not None
 
 
-@on("2.2")
+@on("1.4", "2.2")
 async def test_credentials_that_nobody_asks_for_do_no_harm(nacos: Backend) -> None:
     """The published 2.2.4 has no login at all, and neither has the double when its console is off."""
     app = nacos.app("beat")
@@ -486,6 +516,6 @@ async def _out_and_back(backend: Callable[[AsyncExitStack], Awaitable[Backend]])
         await nacos.observer.until(app.instance, listed=True)
         await client.disable(app)
         await nacos.observer.until(app.instance, listed=False)
-        assert await client.look(app) == Record(app.key, enabled=False, mark=MARK)
+        assert await client.look(app) == Record(app.key, enabled=False, mark=nacos.shown(MARK))
         await client.enable(app)
         await nacos.observer.until(app.instance, listed=True)

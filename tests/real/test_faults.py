@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from real import rows_inside, rows_outside, rows_restarts
 from real.rows import BOTH, FAULTS, Kind, Stage, yard
+from rig.servers import NacosServer
 
 
 assert {each.scenario.__module__ for each in FAULTS} == {m.__name__ for m in (rows_inside, rows_outside, rows_restarts)}
@@ -33,23 +34,36 @@ PLAYED = [
 ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stages(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Stage]]:
-    """All rows of a server begin when the first of them is asked for."""
-    chosen = [item.callspec.params for item in request.session.items if item.module is request.module]  # type: ignore[attr-defined]  # a test function has both
-    async with AsyncExitStack() as stack:
-        made: dict[str, Stage] = {}
-        for version, fixture in zip(BOTH, ("nacos2", "nacos3"), strict=True):
+class Stages:
+    """A stage per server; all of its rows begin when the first of them is asked for, after those of the server before."""
+
+    def __init__(self, request: pytest.FixtureRequest, stack: AsyncExitStack) -> None:
+        self._request, self._stack = request, stack
+        self._made: dict[str, Stage] = {}
+
+    async def of(self, version: str, nacos: NacosServer) -> Stage:
+        """The one of this server."""
+        if version not in self._made:
+            items = [item for item in self._request.session.items if isinstance(item, pytest.Function)]
+            chosen = [item.callspec.params for item in items if item.module is self._request.module]
             names = {(each["name"], each["kind"]) for each in chosen if each["server"] == version}
+            here = await self._stack.enter_async_context(yard(nacos))
             rows = [(f, kind) for f in FAULTS for kind in f.kinds if (f.name, kind) in names]
-            if rows:
-                here = await stack.enter_async_context(yard(request.getfixturevalue(fixture)))
-                made[version] = Stage(here, rows)
-                stack.push_async_callback(made[version].close)
-        yield made
+            self._made[version] = Stage(here, rows)
+            self._stack.push_async_callback(self._made[version].close)
+        return self._made[version]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stages(request: pytest.FixtureRequest) -> AsyncIterator[Stages]:
+    """The stages of this run."""
+    async with AsyncExitStack() as stack:
+        yield Stages(request, stack)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("server", "name", "kind"), PLAYED)
-async def test_fault(server: str, name: str, kind: Kind, stages: dict[str, Stage]) -> None:
-    await stages[server].result(name, kind)
+async def test_fault(request: pytest.FixtureRequest, server: str, name: str, kind: Kind, stages: Stages) -> None:
+    nacos: NacosServer = request.getfixturevalue({"2.2.4": "nacos2", "3.1.0": "nacos3"}[server])
+    stage = await stages.of(server, nacos)
+    await stage.result(name, kind)

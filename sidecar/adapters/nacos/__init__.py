@@ -6,6 +6,7 @@ What is translated here, and why it takes care (facts and bodies: nacos-measured
   that was upgraded under us) is no verdict, and the dialect is detected again.
 - 403 is both "log in again" and "not allowed", often without a word of explanation: one login, one repeat, then it is a
   verdict.
+- What was asked for by several instances at the same moment is asked once.
 - Everything goes into the query string, which every version reads, except a password, which goes into the body.
 A node is tried once per call. Which node, when, and how often is the core's business.
 """

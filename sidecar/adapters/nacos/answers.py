@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Any, TypeVar
 
 from sidecar.http import Answer
 from sidecar.ports import Unavailable
-from sidecar.registration import Instance, Record, Service
+from sidecar.registration import BEAT, Instance, Record, Service
 
 from .dialects import Dialect
 
@@ -33,6 +33,7 @@ _ABSENT = re.compile(
     r"|no service .+ found!",
     re.DOTALL,
 )
+LONGEST_BEAT = 600.0  # seconds; what is said to be longer, or none, is not believed
 _MAY_BE_ABSENT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR})
 
 
@@ -42,6 +43,16 @@ class Member:
 
     address: str
     down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A row of the publisher list: a client, and one instance that it registered."""
+
+    client: str
+    ip: str  # empty: the server does not look into batches (2.2.4)
+    port: int
+    cluster: str  # empty: not told (2.2.4)
 
 
 def absent(answer: Answer) -> bool:
@@ -92,6 +103,42 @@ def members(answer: Answer) -> tuple[Member, ...]:
         raise Unavailable("sends a member list that is none") from error
 
 
+def threshold(answer: Answer, dialect: Dialect) -> float:
+    """The protectThreshold of a service."""
+    said: Any = _data(answer) if dialect.envelope else _object(answer)
+    try:
+        return float(str(said["protectThreshold"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unavailable("describes a service without its protectThreshold") from error
+
+
+def publishers(answer: Answer) -> tuple[Holding, ...]:
+    """Read a publisher list; it has an envelope on 2.x as well."""
+    rows: Any = _data(answer)
+    try:
+        return tuple(
+            Holding(
+                str(row["clientId"]),
+                str(row["ip"] or ""),
+                int(str(row["port"])),
+                str(row.get("clusterName") or row.get("cluster") or ""),
+            )
+            for row in rows
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable("sends a list of publishers that is none") from error
+
+
+def published(answer: Answer, service: Service) -> int:
+    """How many instances of a service a client has registered."""
+    rows: Any = _data(answer)
+    wanted = (service.namespace or "public", service.group, service.name)
+    try:
+        return sum((row["namespace"], row["group"], row["serviceName"]) == wanted for row in rows)
+    except (KeyError, TypeError) as error:
+        raise Unavailable("sends a list of what a client published that is none") from error
+
+
 def token(answer: Answer) -> tuple[str, float]:
     """The token of a login, and for how many seconds it is good."""
     try:
@@ -116,7 +163,8 @@ def listed(
     rows = _data(answer) if dialect.envelope else _object(answer).get(key)
     if not isinstance(rows, list):
         raise Unavailable("answers with something that is no list of instances")
-    found = (_record(row, service, wanted) for row in rows)
+    plain = frozenset(map(_plain, wanted))
+    found = (_record(row, service, plain) for row in rows)
     return tuple(record for record in found if record is not None)
 
 
@@ -132,11 +180,11 @@ def _says_no(body: bytes, dialect: Dialect, key: str, addresses: tuple[str, ...]
     return whole and rows and (not dialect.envelope or b'"code":0,' in body)
 
 
-def _record(row: Any, service: Service, addresses: tuple[str, ...]) -> Record | None:
+def _record(row: Any, service: Service, addresses: frozenset[str]) -> Record | None:
     """One row as a record, None when it is somebody else's."""
     try:
         row, ip = _of(row, dict), _of(row["ip"], str)
-        if not any(_same(ip, address) for address in addresses):
+        if _plain(ip) not in addresses:
             return None
         if str(row.get("clusterName") or service.cluster) != service.cluster:
             return None
@@ -148,26 +196,36 @@ def _record(row: Any, service: Service, addresses: tuple[str, ...]) -> Record | 
             healthy=_of(row.get("healthy", True), bool),
             ephemeral=_of(row.get("ephemeral", True), bool),
             mark=str(metadata.get(MARK) or ""),
+            beat=_beat(row.get("instanceHeartBeatInterval")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unavailable("sends a list with a row that is no instance") from error
 
 
-def _same(one: str, other: str) -> bool:
+def _beat(sent: object) -> float:
+    """Seconds between beats. Who says nothing, or nonsense, beats as clients do by default."""
+    if isinstance(sent, bool) or not isinstance(sent, int | float):
+        return BEAT
+    return sent / 1000 if 0 < sent <= LONGEST_BEAT * 1000 else BEAT
+
+
+def same(one: str, other: str) -> bool:
     """Whether two spellings are one address; what is no address is a host name."""
-    if one == other:
-        return True
-    address = _address(one)
-    return address is not None and address == _address(other)
+    return _plain(one) == _plain(other)
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Spring Cloud Alibaba registers IPv6 in brackets; a dual-stack socket names an IPv4 address in IPv6."""
+def _plain(address: str) -> str:
+    """The one spelling of an address that is compared: only IPv6 has several.
+
+    Spring Cloud Alibaba registers it in brackets; a dual-stack socket names an IPv4 address in IPv6.
+    """
+    if ":" not in address:
+        return address
     try:
-        address = ip_address(text.removeprefix("[").removesuffix("]"))
+        parsed = IPv6Address(address.removeprefix("[").removesuffix("]"))
     except ValueError:
-        return None
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+        return address
+    return str(parsed.ipv4_mapped or parsed)
 
 
 def _of(value: object, kind: type[T]) -> T:
@@ -190,5 +248,5 @@ def _data(answer: Answer) -> object:
     """What is in the envelope; a 200 may well carry another code than 0."""
     body = _object(answer)
     if body.get("code") != 0:
-        raise Unavailable(f"answers {answer.status} with code {body.get('code')!r:.20}: {body.get('message')!r:.80}")
+        raise Unavailable(f"answers {answer.status} with code {body.get('code')}: {body.get('message')}")
     return body.get("data")

@@ -47,6 +47,27 @@ def sweep(dialect: Dialect, instance: Instance, *, weight: float) -> Call:
     return Call(*dialect.sweep, _state(instance, weight=weight, enabled=True))
 
 
+def probe(dialect: Dialect, instance: Instance) -> Call:
+    """Ask for what only a writer may, of our own address on a port that nobody has: nothing can come of it."""
+    return Call(*dialect.probe, {**_key(instance), "port": "1"})
+
+
+def service(dialect: Dialect, service: Service) -> Call:
+    """Ask for what is set for the whole service."""
+    return Call("GET", dialect.service, _service(service))
+
+
+def publishers(dialect: Dialect, service: Service, *, ip: str = "", port: int | None = None) -> Call:
+    """Ask which clients registered an instance. 2.x takes no address for "none", and finds nothing then."""
+    only = ({"ip": ip} if ip else {}) | ({"port": str(port)} if port is not None else {})
+    return Call("GET", dialect.publishers, {**_service(service), **only})
+
+
+def published(dialect: Dialect, client: str) -> Call:
+    """Ask what a client registered."""
+    return Call("GET", dialect.published, {"clientId": client})
+
+
 def members(dialect: Dialect) -> Call:
     """The cluster as a node sees it."""
     return Call("GET", dialect.members)
@@ -60,12 +81,18 @@ def _service(service: Service) -> dict[str, str]:
     }
 
 
-def _state(instance: Instance, *, weight: float, enabled: bool) -> dict[str, str]:
+def _key(instance: Instance) -> dict[str, str]:
     return {
         **_service(instance.service),
         "clusterName": instance.service.cluster,
         "ip": instance.ip,
         "port": str(instance.port),
+    }
+
+
+def _state(instance: Instance, *, weight: float, enabled: bool) -> dict[str, str]:
+    return {
+        **_key(instance),
         "weight": repr(weight),
         "enabled": str(enabled).lower(),
     }

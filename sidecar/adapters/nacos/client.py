@@ -4,31 +4,34 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from http import HTTPStatus
 from socket import SOCK_STREAM
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sidecar.http import Answer, Http
 from sidecar.ports import NotThere, Rejected, Unavailable
 from sidecar.registration import Instance, Publisher, Record, Service
 
-from . import answers, calls
-from .dialects import FORBIDDEN, LOST, Dialect, InTrouble, NotNacos, detect
-from .login import VARIABLES, Credentials, Login
-from .masking import Masking
+from . import answers, calls, holders
+from .asking import Asking, OnRequest
+from .dialects import Dialect
+from .login import Credentials
 from .nodes import Node, Nodes
+from .sharing import Sharing
+from .signing import Keys
 
 
 MEMBERS_PERIOD = 300.0
 PATIENCE = 2.0  # with one node, where any other can tell as well
-MOST_EXCERPT = 160
 
-OnRequest = Callable[[str, str, str], None]
 T = TypeVar("T")
 
 
 class Nacos:
-    """A Registry over HTTP."""
+    """A Registry over HTTP.
+
+    Without a server it waits for `aim`. A user logs in, keys sign; who has both does both, as the official client does.
+    `on_request` hears of each request: node, operation, result.
+    """
 
     def __init__(
         self,
@@ -36,13 +39,14 @@ class Nacos:
         urls: Iterable[str],
         *,
         credentials: Credentials | None = None,
+        keys: Keys | None = None,
         on_request: OnRequest = lambda _node, _op, _result: None,
     ) -> None:
-        self._http = http
-        self._nodes = Nodes(urls)
-        self._on_request = on_request
-        self._masking = Masking()
-        self._login = Login(http, credentials, self._masking)
+        self._configured = tuple(urls)
+        self._nodes = Nodes(self._configured)
+        self._aimed = frozenset(self._configured)
+        self._ask = Asking(http, credentials, keys, on_request)
+        self._together = Sharing()
         self._members_at = float("-inf")
 
     # -- Registry --------------------------------------------------------------------------------------------------
@@ -59,14 +63,15 @@ class Nacos:
     async def refresh(self) -> None:
         """Renew what is due. Failures are not told: the calls that need it will say so."""
         with contextlib.suppress(Unavailable, Rejected):
-            if self._login.due:
+            if self._ask.login.due:
                 await self._any(self._renew)
-        now = asyncio.get_running_loop().time()
+        now, nodes = asyncio.get_running_loop().time(), self._nodes
         if now - self._members_at >= MEMBERS_PERIOD:
             with contextlib.suppress(Unavailable):
-                await self._discover()
-                self._members_at = now
-        await asyncio.gather(*(self._acquaint(node) for node in self._nodes if node.dialect is None))
+                await self._discover(nodes)
+                if nodes is self._nodes:
+                    self._members_at = now
+        await asyncio.gather(*(self._acquaint(node) for node in nodes if node.dialect is None))
 
     async def read(self, node: str, service: Service, addresses: Iterable[str], *, fresh: bool) -> tuple[Record, ...]:
         """The consumers' view."""
@@ -75,7 +80,8 @@ class Nacos:
         def understand(answer: Answer, dialect: Dialect) -> tuple[Record, ...]:
             return answers.listed(answer, dialect, dialect.read_rows, service, wanted)
 
-        return await self._list(node, "read", lambda dialect: calls.read(dialect, service), understand, fresh=fresh)
+        ask = partial(self._list, node, "read", lambda dialect: calls.read(dialect, service), understand, fresh=fresh)
+        return await ask() if fresh else await self._together((node, "read", service, wanted), ask)
 
     async def look(self, node: str, service: Service, addresses: Iterable[str]) -> tuple[Record, ...]:
         """The unfiltered view. Of a service that nobody listed yet it shows nothing for half a second."""
@@ -84,41 +90,82 @@ class Nacos:
         def understand(answer: Answer, dialect: Dialect) -> tuple[Record, ...]:
             return answers.listed(answer, dialect, dialect.look_rows, service, wanted)
 
-        return await self._list(node, "look", lambda dialect: calls.look(dialect, service), understand)
+        ask = partial(self._list, node, "look", lambda dialect: calls.look(dialect, service), understand)
+        return await self._together((node, "look", service, wanted), ask)
 
     async def disable(self, node: str, instance: Instance, *, weight: float, mark: str) -> None:
         """Take it out of every consumer's view, with our mark in the record."""
         edit = partial(calls.edit, instance=instance, weight=weight, enabled=False, mark=mark)
-        await self._ask(node, "disable", edit, answers.wrote)
+        await self._ask(self._nodes[node], "disable", edit, answers.wrote)
 
     async def enable(self, node: str, instance: Instance, *, weight: float) -> None:
         """Put it online again, without our mark."""
         edit = partial(calls.edit, instance=instance, weight=weight, enabled=True, mark="")
-        await self._ask(node, "enable", edit, answers.wrote)
+        await self._ask(self._nodes[node], "enable", edit, answers.wrote)
 
     async def sweep(self, node: str, instance: Instance, *, weight: float) -> None:
         """Enable what a gone instance left behind."""
         edit = partial(calls.sweep, instance=instance, weight=weight)
-        await self._ask(node, "sweep", edit, answers.wrote)
+        await self._ask(self._nodes[node], "sweep", edit, answers.wrote)
 
     async def publisher(self, node: str, instance: Instance) -> Publisher:
-        """Who holds it in the registry."""
+        """Who holds it in the registry; UNKNOWN also where that cannot be read, or may not.
+
+        A batch of one instance looks like a plain registration on 3.x.
+        """
+        with contextlib.suppress(NotThere, Rejected, Unavailable):
+            dialect = await self._ask.dialect(self._nodes[node])
+            if not dialect.publishers:
+                return await self._by_record(node, instance)
+            if dialect.published:
+                return await self._by_clients(node, instance)
+            rows = await self._publishers(node, instance.service)
+            ours = holders.ours(rows, instance)
+            several = any(sum(row.client == each.client for row in rows) > 1 for each in ours)
+            return _batched(holders.holder(ours), several=several)
         return Publisher.UNKNOWN
 
     def aim(self, servers: Iterable[str]) -> None:
-        """Use these servers, as none were configured."""
-        self._nodes = Nodes(servers)
+        """Use these servers, where none were configured. What is under way with others goes on, and ends as it may."""
+        aimed = tuple(servers)
+        if self._configured or not aimed or frozenset(aimed) == self._aimed:
+            return
+        self._nodes, self._aimed = Nodes(aimed), frozenset(aimed)
+        self._members_at = float("-inf")
 
     async def down(self) -> frozenset[str]:
         """Who is DOWN by the word of a node that answers."""
+        nodes = self._nodes
         rows = await self._any(self._members)
-        return frozenset(self._nodes.known_as(row.address) for row in rows if row.down)
+        return frozenset(nodes.known_as(row.address) for row in rows if row.down)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.close()
+        await self._ask.close()
 
-    # -- calls -----------------------------------------------------------------------------------------------------
+    # -- rehearsal -------------------------------------------------------------------------------------------------
+
+    async def server(self, node: str) -> str:
+        """The version of a node, as it tells it; "2.x" where it answers as such and names none."""
+        return await self._ask.version(self._nodes[node])
+
+    async def login(self, node: str) -> None:
+        """Be logged in. Raises what a node said to the login; returns at once where there is nobody to log in."""
+        found = self._nodes[node]
+        await self._ask.login.ensure(found, await self._ask.dialect(found))
+        if problem := self._ask.login.problem(found):
+            raise type(problem)(str(problem))
+
+    async def permitted(self, node: str, instance: Instance) -> None:
+        """Whether we may write where this instance is. Writes nothing, and raises Rejected when we may not."""
+        with contextlib.suppress(NotThere):  # what else could be on port 1
+            await self._ask(self._nodes[node], "probe", partial(calls.probe, instance=instance), answers.wrote)
+
+    async def threshold(self, node: str, service: Service) -> float:
+        """The service's protectThreshold, from 0 to 1. Raises NotThere where nobody knows the service."""
+        return await self._ask(self._nodes[node], "service", partial(calls.service, service=service), answers.threshold)
+
+    # -- lists -----------------------------------------------------------------------------------------------------
 
     async def _list(
         self,
@@ -130,121 +177,69 @@ class Nacos:
         fresh: bool = False,
     ) -> tuple[Record, ...]:
         try:
-            return await self._ask(node, op, call, understand, fresh=fresh)
+            return await self._ask(self._nodes[node], op, call, understand, fresh=fresh)
         except NotThere:
             return ()
 
-    async def _ask(
-        self,
-        name: str,
-        op: str,
-        call: Callable[[Dialect], calls.Call],
-        understand: Callable[[Answer, Dialect], T],
-        *,
-        fresh: bool = False,
-    ) -> T:
-        """Ask one node once, with one login and one repeat where it does not know us."""
-        node, result = self._nodes[name], "unavailable"
-        try:
-            dialect = await self._dialect(node)
-            wanted = call(dialect)
-            await self._login.ensure(node, dialect)
-            token = self._login.token
-            answer = await self._send(node, wanted, fresh=fresh)
-            if answer.status in FORBIDDEN and await self._login.replace(node, dialect, token):
-                answer = await self._send(node, wanted, fresh=fresh)
-            self._judge(node, answer)
-            try:
-                understood = understand(answer, dialect)
-            except Unavailable as error:
-                raise Unavailable(f"{name} {self._quoted(str(error))}") from error
-            result = "ok"
-        except NotThere:
-            result = "absent"
-            raise
-        except Rejected:
-            result = "rejected"
-            raise
-        else:
-            return understood
-        finally:
-            node.well = result != "unavailable"
-            node.answered |= result in {"ok", "absent"}
-            self._on_request(name, op, result)
+    async def _publishers(
+        self, node: str, service: Service, *, ip: str = "", port: int | None = None
+    ) -> tuple[answers.Holding, ...]:
+        call = partial(calls.publishers, service=service, ip=ip, port=port)
 
-    async def _send(self, node: Node, call: calls.Call, *, fresh: bool) -> Answer:
-        headers = {"Authorization": f"Bearer {self._login.token}"} if self._login.token else None
-        return await self._exchange(node, call.method, call.path, params=call.query, headers=headers, fresh=fresh)
+        def understand(answer: Answer, _: Dialect) -> tuple[answers.Holding, ...]:
+            return answers.publishers(answer)
 
-    async def _exchange(self, node: Node, method: str, path: str, **more: Any) -> Answer:
-        try:
-            return await self._http.request(method, node.url + path, **more)
-        except Unavailable as error:
-            raise Unavailable(f"{node.name}: {error}", refused=error.refused) from error
+        ask = partial(self._ask, self._nodes[node], "publisher", call, understand, optional=True)
+        return await self._together((node, "publisher", service, ip, port), ask)
 
-    def _judge(self, node: Node, answer: Answer) -> None:
-        """Let a usable answer pass; anything else is one of three errors."""
-        status = answer.status
-        if status == HTTPStatus.OK:
-            return
-        if answers.absent(answer):
-            raise NotThere
-        if status in FORBIDDEN:
-            raise self._forbidden(node, answer)
-        if status in LOST:
-            spoke, node.dialect = node.dialect, None
-            was = spoke.name if spoke else "Nacos"
-            raise Unavailable(
-                f"{node.name} answers {status}, which is not the {was} API: was it upgraded, or is the context path "
-                f"{node.context_path} wrong? Detecting again"
-            )
-        said = f"{node.name} answers {status}: {self._quoted(answers.told(answer))}"
-        # Nodes disagree on who is responsible while the member list changes; the next try may find them agreed.
-        if status == HTTPStatus.BAD_REQUEST and "invalid redirect request" not in answer.text:
-            raise Rejected(said)
-        raise Unavailable(said)
+    async def _by_clients(self, node: str, instance: Instance) -> Publisher:
+        """On 2.x, which finds nothing without an address, and no batch by one."""
+        service = instance.service
+        rows = holders.ours(await self._publishers(node, service, ip=instance.ip, port=instance.port), instance)
+        if rows:
+            holder = holders.holder(rows)
+            if holder is not Publisher.GRPC:
+                return holder
+            counts = [await self._published(node, service, client) for client in {row.client for row in rows}]
+            return _batched(holder, several=max(counts) > 1)
+        batches = [row for row in await self._publishers(node, service, port=0) if not row.ip]
+        there = await self._record(node, instance) is not None
+        return Publisher.BATCH if batches and there else Publisher.UNKNOWN
 
-    def _forbidden(self, node: Node, answer: Answer) -> Unavailable | Rejected:
-        if not self._login.known:
-            return Rejected(
-                f"{node.name} answers {answer.status} without credentials: set {VARIABLES} "
-                "of a user who may write in this namespace"
-            )
-        if problem := self._login.problem(node):
-            return type(problem)(str(problem))
-        return Rejected(f"{node.name} answers {answer.status} after a login: {self._quoted(answers.told(answer))}")
+    async def _published(self, node: str, service: Service, client: str) -> int:
+        """How many instances of the service a client has registered."""
+        call = partial(calls.published, client=client)
 
-    def _quoted(self, text: str) -> str:
-        """Other people's words: short, on one line, and without our secrets."""
-        return " ".join(self._masking(text).split())[:MOST_EXCERPT]
+        def understand(answer: Answer, _: Dialect) -> int:
+            return answers.published(answer, service)
+
+        ask = partial(self._ask, self._nodes[node], "publisher", call, understand, optional=True)
+        return await self._together((node, "published", service, client), ask)
+
+    async def _by_record(self, node: str, instance: Instance) -> Publisher:
+        """On 1.x, where everything is HTTP."""
+        record = await self._record(node, instance)
+        if record is None:
+            return Publisher.UNKNOWN
+        return Publisher.BEAT if record.ephemeral else Publisher.PERSISTENT
+
+    async def _record(self, node: str, instance: Instance) -> Record | None:
+        records = await self.look(node, instance.service, [instance.ip])
+        return next((record for record in records if record.instance.port == instance.port), None)
 
     # -- who is there ----------------------------------------------------------------------------------------------
-
-    async def _dialect(self, node: Node) -> Dialect:
-        """The node's dialect, detected when it is not known; no login is needed for that."""
-        if node.dialect is None:
-            try:
-                node.dialect = await detect(lambda path: self._exchange(node, "GET", path))
-            except NotNacos as error:
-                raise Unavailable(
-                    f"{node.name} does not answer as a Nacos server below {node.context_path}: "
-                    "check NACOS_DRAIN_NACOS_SERVER_ADDR and its context path"
-                ) from error
-            except InTrouble as error:
-                raise Unavailable(f"{node.name} answers {error} when asked for its version") from error
-            node.answered = True
-        return node.dialect
 
     async def _acquaint(self, node: Node) -> None:
         """Know how to ask a node before it has to be asked; and whether it answers, which makes it required."""
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self._dialect(node)
+                await self._ask.dialect(node)
 
     async def _any(self, ask: Callable[[Node], Awaitable[T]]) -> T:
         """Ask one node after the other until one answers; a verdict would be the same everywhere."""
-        error = Unavailable("no Nacos node answers")
-        for node in self._nodes.by_health:
+        nodes = self._nodes.by_health
+        error = Unavailable("no Nacos node answers") if nodes else self._nodes.nobody
+        for node in nodes:
             try:
                 async with asyncio.timeout(PATIENCE):
                     return await ask(node)
@@ -255,18 +250,24 @@ class Nacos:
         raise error
 
     async def _renew(self, node: Node) -> None:
-        if not await self._login.renew(node, await self._dialect(node)):
-            raise self._login.problem(node) or Unavailable(f"{node.name} has not logged us in")
+        if not await self._ask.login.renew(node, await self._ask.dialect(node)):
+            raise self._ask.login.problem(node) or Unavailable(f"{node.name} has not logged us in")
 
-    async def _discover(self) -> None:
+    async def _discover(self, nodes: Nodes) -> None:
         """Learn who else is there; a user who may not ask is not going to be allowed to half a minute later."""
         with contextlib.suppress(Rejected):
             members = await self._any(self._members)
-            found = await asyncio.gather(*(_resolved(node) for node in self._nodes if node.configured))
-            self._nodes.discovered(members, {name: address for name, address in found if address})
+            found = await asyncio.gather(*(_resolved(node) for node in nodes if node.configured))
+            if nodes is self._nodes:
+                nodes.discovered(members, {name: address for name, address in found if address})
 
     async def _members(self, node: Node) -> tuple[answers.Member, ...]:
-        return await self._ask(node.name, "members", calls.members, lambda answer, _: answers.members(answer))
+        return await self._ask(node, "members", calls.members, lambda answer, _: answers.members(answer))
+
+
+def _batched(holder: Publisher, *, several: bool) -> Publisher:
+    """A connection with several instances of one service has registered them as a batch."""
+    return Publisher.BATCH if holder is Publisher.GRPC and several else holder
 
 
 async def _resolved(node: Node) -> tuple[str, str]:

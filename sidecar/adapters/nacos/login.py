@@ -137,7 +137,9 @@ class Login:
         except Unavailable as error:
             raise Unavailable(f"the login at {node.name} failed: {error}") from error
         if answer.status in LOST:
-            raise Rejected(f"{node.name} asks for a login but has none below {node.context_path}")
+            raise Rejected(
+                f"{node.name} has no login below {node.context_path}: none is needed there, or that path is wrong"
+            )
         if answer.status in REFUSED:
             raise Rejected(
                 f"{node.name} refuses the login (it answers {answer.status}): check {VARIABLES}; "

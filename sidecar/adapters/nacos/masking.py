@@ -29,9 +29,9 @@ class Masking:
         new = [secret for secret in secrets if secret and secret != DEFAULT_USER]
         self._secrets = [*(old for old in self._secrets if old not in new), *new][-MOST_SECRETS:]
 
-    def __call__(self, text: str) -> str:
-        """The text without them, the longest first: a password may be a part of a token."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
+    def __call__(self, text: str, *passing: str) -> str:
+        """The text without them, and without those of one request. The longest first: one may be part of another."""
+        for secret in sorted({*self._secrets, *filter(None, passing)}, key=len, reverse=True):
             text = _pattern(secret).sub(MASK, text)
         return text
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from sidecar.ports import Unavailable
+
 from .answers import Member
 from .dialects import Dialect
 
@@ -44,7 +46,16 @@ class Nodes:
 
     def __getitem__(self, name: str) -> Node:
         """By name; a call that was under way when its node left the member list still finds it."""
-        return self._all.get(name) or self._left[name]
+        if found := self._all.get(name) or self._left.get(name):
+            return found
+        raise Unavailable(f"{name} is none of the Nacos servers in use") if self._all else self.nobody
+
+    @property
+    def nobody(self) -> Unavailable:
+        """Why nothing can be asked yet."""
+        return Unavailable(
+            "no Nacos server is known yet: set NACOS_DRAIN_NACOS_SERVER_ADDR, or let the app's actuator tell it"
+        )
 
     @property
     def by_health(self) -> list[Node]:

@@ -13,7 +13,8 @@ servers; what follows is **not** like the real one, and nothing may be claimed o
 - No health checks (a persistent instance stays as healthy as it was registered), no protection
   threshold, no selectors. An empty service is never forgotten; a real server does in minutes.
 - Expiry is exact; real servers look every 5 s. Auth knows passwords, an expiry date and "may only
-  read", no roles by resource. The identity header, AK/SK and TLS are missing.
+  read", no roles by resource; signed requests it checks by what clients sign, never seen by a
+  real server. The identity header is missing.
 - Bodies of 2.x with auth on, of 503, outside the context path, and most alternatives named by a
   410 come from reading code, not from a run.
 """

@@ -20,6 +20,7 @@ CODES = {
     20004: "resource not found",
     21003: "instance not found",
     21004: "instance error",
+    21008: "service not exist",
     30000: "server error",
 }
 

@@ -40,6 +40,10 @@ class Call:
         found = (self._params.get(name, "").strip() for name in names)
         return next((each for each in found if each), default)
 
+    def sent(self, name: str) -> bool:
+        """Tell whether it is there at all, blank or not."""
+        return name in self._params
+
     def required(self, name: str, kind: str = "String") -> str:
         """Take it or refuse, in the family's words."""
         if value := self.optional(name):

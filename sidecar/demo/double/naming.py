@@ -43,6 +43,8 @@ class Naming:
         self.removed_after = removed_after
         self.members: dict[str, str] = {}
         """Address → UP, SUSPICIOUS or DOWN, as every node's member list shows it."""
+        self.thresholds: dict[Service, float] = {}
+        """What operators set as protectThreshold; nothing here acts upon it."""
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._now = 0.0
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -229,11 +231,15 @@ class Naming:
             for each in publication.instances
         )
 
-    def clients(self, service: Service) -> list[tuple[str, Instance]]:
-        """Name who published what."""
+    def publishers(self, service: Service) -> dict[str, Publication]:
+        """Name who published what of a service."""
         self.catch_up()
-        publications = self._clients.get(service, {}).items()
-        return [(client, each) for client, found in publications for each in found.instances]
+        return dict(self._clients.get(service, {}))
+
+    def published(self, client: str) -> dict[Service, Publication]:
+        """Tell everything that one client published."""
+        self.catch_up()
+        return {service: found[client] for service, found in self._clients.items() if client in found}
 
     def record(self, service: Service | str, ip: str, port: int, cluster: str = "DEFAULT") -> Overlay | None:
         """Show the record over an address, whether or not an instance is there."""

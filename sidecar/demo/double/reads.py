@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from sidecar.demo.double.answers import Answer, WrongError, plain, result
+from sidecar.demo.double.answers import Answer, WrongError, plain, result, text
 from sidecar.demo.double.calls import Call
-from sidecar.demo.double.records import Instance, Service
+from sidecar.demo.double.records import Instance, Publication, Service
 
 
 def listed(call: Call, service: Service, key: tuple[str, int, str]) -> Instance:
@@ -33,7 +33,7 @@ def _host(call: Call, service: Service, found: Instance) -> dict[str, Any]:
         "clusterName": found.cluster,
         "serviceName": service.grouped,
         "metadata": dict(found.metadata),
-        "instanceHeartBeatInterval": 5000,
+        "instanceHeartBeatInterval": int(found.metadata.get("preserved.heart.beat.interval", 5000)),
         "instanceHeartBeatTimeOut": 15000,
         "ipDeleteTimeout": 30000,
     }
@@ -139,11 +139,79 @@ def v3_detail(call: Call) -> Answer:
 
 def publishers(call: Call) -> Answer:
     """Tell which client owns an address: a connection, or `ip:port#true`."""
-    ip, port = call.optional("ip"), call.optional("port")
-    new = call.node.dialect == "3.1"
     rows = [
-        {"clientId": client, "ip": each.ip, "port": each.port} | {"clusterName" if new else "cluster": each.cluster}
-        for client, each in call.naming.clients(call.service)
-        if (ip == each.ip or (new and not ip)) and (port == str(each.port) or (new and not port))
+        (client, *spot)
+        for client, found in call.naming.publishers(call.service).items()
+        for spot in _spots(call, found)
     ]
-    return result(rows)
+    if call.node.dialect == "3.1":
+        ip, port = call.optional("ip"), call.optional("port")
+        return result(
+            [
+                {"clientId": client, "ip": its, "port": at, "clusterName": cluster}
+                for client, its, at, cluster in rows
+                if ip in {"", its} and port in {"", str(at)}
+            ]
+        )
+    asked = (call.optional("ip") if call.sent("ip") else None, call.optional("port"))
+    return result(
+        [
+            {"clientId": client, "ip": its, "port": at}
+            for client, its, at, _ in rows
+            if (its, str(at)) == asked  # measured: what is not asked for is asked to be nothing
+        ]
+    )
+
+
+def published(call: Call) -> Answer:
+    """Tell what a client registered."""
+    client = call.required("clientId")
+    found = call.naming.published(client)
+    if not found:
+        message = f"clientId [ {client} ] not exist"
+        if call.node.dialect == "2.2":
+            return text(HTTPStatus.NOT_FOUND, message)
+        raise WrongError(HTTPStatus.NOT_FOUND, 20004, message)
+    rows = [(service, spot) for service, each in found.items() for spot in _spots(call, each)]
+    if call.node.dialect == "2.2":
+        return result(
+            [
+                {"namespace": service.namespace, "group": service.group, "serviceName": service.name}
+                | {"registeredInstance": {"ip": ip, "port": port, "cluster": cluster}}
+                for service, (ip, port, cluster) in rows
+            ]
+        )
+    return result(
+        [
+            {"namespaceId": service.namespace, "groupName": service.group, "serviceName": service.name}
+            | {"publisherInfo": {"clientId": None, "ip": ip, "port": port, "clusterName": cluster}}
+            | {"subscriberInfo": None}
+            for service, (ip, port, cluster) in rows
+        ]
+    )
+
+
+def _spots(call: Call, found: Publication) -> list[tuple[str | None, int, str | None]]:
+    """What a publication shows of its instances; 2.2.4 does not look into a batch."""
+    if found.batch and call.node.dialect == "2.2":
+        return [(None, 0, None)]
+    return [(each.ip, each.port, each.cluster) for each in found.instances]
+
+
+def service(call: Call) -> Answer:
+    """Tell what is set for a service."""
+    found = call.service
+    if not call.naming.knows(found):
+        if not call.naming.sticky:  # not measured
+            raise WrongError(HTTPStatus.INTERNAL_SERVER_ERROR, 30000, f"service {found.grouped} is not found!")
+        message = f"service not found, namespace: {found.namespace}, serviceName: {found.grouped}"
+        raise WrongError(HTTPStatus.BAD_REQUEST, 21008, message)
+    shown: dict[str, Any] = {
+        "namespaceId": found.namespace,
+        "groupName": found.group,
+        "metadata": {},
+        "protectThreshold": call.naming.thresholds.get(found, 0.0),
+    }
+    if call.family == "v1":
+        return plain(shown | {"name": found.name, "selector": {"type": "none"}, "clusters": []})
+    return result(shown | {"serviceName": found.name, "clusterMap": {}, "ephemeral": True})

@@ -35,6 +35,8 @@ _V1 = _V1_CLIENTS | {
     "PATCH /v1/ns/instance": Route(writes.patch, "client:write"),
     "GET /v1/ns/instance": Route(reads.v1_detail, "client:read"),
     "GET /v1/ns/catalog/instances": Route(reads.v1_catalog, "client:read"),
+    "GET /v1/ns/service": Route(reads.service, "client:read"),
+    "PUT /v1/ns/service": Route(writes.service, "client:write"),
     "GET /v1/core/cluster/nodes": Route(system.v1_nodes, "client:read"),
 }
 CONSOLE = {
@@ -51,6 +53,7 @@ ROUTES: dict[Dialect, dict[str, Route]] = {
         "PUT /v2/ns/instance": Route(writes.put, "client:write"),
         "GET /v2/ns/instance/list": Route(reads.v2_list, "client:read"),
         "GET /v2/ns/client/service/publisher/list": Route(reads.publishers, "client:read"),
+        "GET /v2/ns/client/publish/list": Route(reads.published, "client:read"),
         "GET /v2/core/cluster/node/list": Route(system.nodes, "client:read"),
     },
     "3.1": _V1_CLIENTS
@@ -65,6 +68,9 @@ ROUTES: dict[Dialect, dict[str, Route]] = {
         "GET /v3/admin/ns/instance": Route(reads.v3_detail, "admin:write"),
         "GET /v3/admin/ns/instance/list": Route(reads.v3_admin_list, "admin:read"),
         "GET /v3/admin/ns/client/service/publisher/list": Route(reads.publishers, "admin:read"),
+        "GET /v3/admin/ns/client/publish/list": Route(reads.published, "admin:read"),
+        "GET /v3/admin/ns/service": Route(reads.service, "admin:read"),
+        "PUT /v3/admin/ns/service": Route(writes.service, "admin:write"),
         "GET /v3/admin/ns/ops/metrics": Route(system.metrics, "admin:read"),
         "GET /v3/admin/core/cluster/node/list": Route(system.nodes, "admin:write"),
         "GET /v3/admin/core/state": Route(system.state),
@@ -79,6 +85,8 @@ GONE = {
     "PUT /v1/ns/instance": "PUT ${contextPath:nacos}/v3/admin/ns/instance",
     "GET /v1/ns/instance": "GET ${contextPath:nacos}/v3/admin/ns/instance",
     "GET /v1/ns/catalog/instances": "GET ${contextPath:nacos}/v3/console/ns/instance/list",
+    "GET /v1/ns/service": "GET ${contextPath:nacos}/v3/admin/ns/service",
+    "PUT /v1/ns/service": "PUT ${contextPath:nacos}/v3/admin/ns/service",
     "GET /v1/core/cluster/nodes": "GET ${contextPath:nacos}/v3/admin/core/cluster/node/list",
     "GET /v1/console/server/state": "GET ${contextPath:nacos}/v3/console/server/state",
     "GET /v1/console/health/readiness": "GET ${contextPath:nacos}/v3/console/health/readiness",
@@ -117,7 +125,7 @@ def missing(dialect: Dialect, method: str, inside: str, path: str, *, console: b
     """Say that there is no such call: gone, not implemented, or never heard of."""
     spot = f"{method} {inside}"
     if dialect == "3.1" and spot in GONE and (console or spot not in CONSOLE):
-        return gone(GONE[spot], path, "admin" if inside == "/v1/ns/instance" else "console")
+        return gone(GONE[spot], path, "admin" if inside in {"/v1/ns/instance", "/v1/ns/service"} else "console")
     if dialect == "3.1" and inside.startswith(("/v2/ns/", "/v2/core/")):
         instead = inside.replace("/v2/", "/v3/admin/", 1)
         return gone(f"{method} ${{contextPath:nacos}}{instead}", path, "admin")

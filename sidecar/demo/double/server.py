@@ -1,6 +1,7 @@
 """The listener: one node of the double, its log, and the private paths of the demo's provider."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ SECURED: dict[Auth, frozenset[str]] = {
     "admin": frozenset({"admin"}),
     "all": frozenset({"admin", "client"}),
 }
-SECRETS = {"password", "accessToken"}
+SECRETS = {"password", "accessToken", "ak", "signature"}
 LONGEST_LOG = 200_000
 
 
@@ -59,6 +60,7 @@ class Double:
         expiry: float = 60.0,
         auth: Auth | None = None,
         console: bool | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         sticky = dialect != "1.4"
         self.naming = naming or Naming(sticky=sticky, expiry=expiry)
@@ -70,7 +72,7 @@ class Double:
         self.context_path = context_path.rstrip("/")
         self.view = View(self.naming, push_delay)
         self._host, self._port = host, port
-        self._auth, self._console = auth, console
+        self._auth, self._console, self._tls = auth, console, tls
         self._node = Node(dialect, self.naming, self.view)
         self._served: WeakKeyDictionary[asyncio.Transport, int] = WeakKeyDictionary()
         self._sockets: set[web.WebSocketResponse] = set()
@@ -87,7 +89,7 @@ class Double:
     @property
     def url(self) -> str:
         """The address of the API, context path included."""
-        return f"http://{self.address}{self.context_path}"
+        return f"{'https' if self._tls else 'http'}://{self.address}{self.context_path}"
 
     @property
     def dialect(self) -> Dialect:
@@ -123,7 +125,7 @@ class Double:
         self._stopping.clear()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
         self._port = self._runner.addresses[0][1]
         self._node.address = self.address
         self.naming.members[self.address] = "UP"

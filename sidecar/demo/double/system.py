@@ -44,8 +44,8 @@ def _members(call: Call) -> Iterable[dict[str, Any]]:
         ip, _, port = address.rpartition(":")
         extend: dict[str, Any] = {"lastRefreshTime": 0, "raftPort": str(int(port) - 1000)}
         extend["raftMetaData"] = {"metaDataMap": {"naming_instance_metadata": raft}}
-        if call.node.dialect == "3.1":
-            extend["version"] = VERSIONS["3.1"]
+        if call.node.dialect != "1.4":
+            extend["version"] = VERSIONS[call.node.dialect]
         row = {"ip": ip, "port": int(port), "state": condition, "extendInfo": extend}
         if condition == call.optional("state", default=condition).upper():
             yield row | {"address": address, "failAccessCnt": 0}

@@ -66,6 +66,15 @@ def partial(call: Call) -> Answer:
     return call.ok()
 
 
+def service(call: Call) -> Answer:
+    """Set the threshold of a service."""
+    found = call.service
+    if not call.naming.knows(found):
+        raise WrongError(HTTPStatus.BAD_REQUEST, 21008, f"service {found.grouped} not found!")
+    call.naming.thresholds[found] = float(call.optional("protectThreshold", default="0"))
+    return call.ok()
+
+
 def beat(call: Call) -> Answer:
     """Take a beat; one with a body brings a removed instance back."""
     sent = call.optional("beat")
