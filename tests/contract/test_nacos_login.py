@@ -147,3 +147,16 @@ async def test_what_is_quoted_is_quoted_for_a_person() -> None:
         double.faults.set("status", "writes", status=502, body=body)
         with pytest.raises(Unavailable, match=r"answers 502: upstream connect error for \*\*\*, token ends with abc$"):
             await nacos.disable()
+
+
+async def test_a_login_that_takes_longer_than_a_call_may_wait_is_there_for_the_next_one() -> None:
+    """A busy Nacos takes seconds for a password's hash: giving up each time would never get in."""
+    async with shop(auth="all") as double, client(double.url) as nacos:
+        double.faults.set("slow", "logins", seconds=3.5)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        with pytest.raises(Unavailable, match=r"has not answered the login within 1\.5 s"):
+            await nacos.read()
+        assert await nacos.read() == (Record(APP),)
+        assert loop.time() - begun < 5.0
+        assert requests(double, "login") == 1

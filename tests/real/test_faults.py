@@ -35,7 +35,7 @@ PLAYED = [
 
 
 class Stages:
-    """A stage per server; all of its rows begin when the first of them is asked for, after those of the server before."""
+    """A stage per server: its rows begin when the first of them is asked for, after those of the server before."""
 
     def __init__(self, request: pytest.FixtureRequest, stack: AsyncExitStack) -> None:
         self._request, self._stack = request, stack

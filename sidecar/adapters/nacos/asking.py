@@ -106,6 +106,7 @@ class Asking:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.login.close()
         await self._http.close()
 
     # -- one exchange ----------------------------------------------------------------------------------------------

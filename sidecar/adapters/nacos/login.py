@@ -7,7 +7,7 @@ that hangs or is down must not keep us from the others.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from sidecar.http import Answer, Http
@@ -22,6 +22,7 @@ from .nodes import Node
 SHORTEST_USERNAME = 5  # cut out of quoted messages; a shorter one is a syllable of every message
 RENEW_AT = 0.8  # of a token's life
 PATIENCE = 1.5  # a call that waits for its token has 2 s, and may not even need one
+LONGEST = 10.0  # of one attempt, however many calls come and go meanwhile
 PAUSE = 5.0  # after a login that failed
 LEAST_TTL = 1.0  # whatever a server says: no login per call
 PAUSE_REFUSED = 60.0  # after a login whose token may be refused in turn: the user lacks the right, not the token
@@ -46,7 +47,7 @@ class _Attempts:
     failed_at: float = float("-inf")
     replaced_at: float = float("-inf")
     problem: Unavailable | Rejected | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    under_way: asyncio.Task[None] | None = None
 
 
 class Login:
@@ -88,35 +89,48 @@ class Login:
         return not self.due
 
     async def _unless_paused(self, node: Node, dialect: Dialect, needed: Callable[[], bool]) -> None:
-        if not self.known or not needed():
-            return
-        attempts = self._attempts[node.name]
-        async with attempts.lock:
-            now = asyncio.get_running_loop().time()
-            if needed() and now - attempts.failed_at >= PAUSE:
-                await self._log_in(node, dialect, attempts)
+        attempts, now = self._attempts[node.name], asyncio.get_running_loop().time()
+        if self.known and needed() and (attempts.under_way is not None or now - attempts.failed_at >= PAUSE):
+            await self._log_in(node, dialect, attempts)
 
     async def replace(self, node: Node, dialect: Dialect, refused: str) -> bool:
         """After a 403: whether there is another token than the refused one. Asks for one at most once a minute."""
         if not self.known:
             return False
-        attempts = self._attempts[node.name]
-        async with attempts.lock:
-            now = asyncio.get_running_loop().time()
-            rested = now - attempts.failed_at >= PAUSE and now - attempts.replaced_at >= PAUSE_REFUSED
-            if self.token == refused and rested:
-                await self._log_in(node, dialect, attempts)
-                if attempts.problem is None:  # also when it is the old token again: some servers keep one per user
-                    attempts.replaced_at = now
+        attempts, now = self._attempts[node.name], asyncio.get_running_loop().time()
+        rested = now - attempts.failed_at >= PAUSE and now - attempts.replaced_at >= PAUSE_REFUSED
+        if self.token == refused and (rested or attempts.under_way is not None):
+            await self._log_in(node, dialect, attempts)
+            if attempts.problem is None:  # also when it is the old token again: some servers keep one per user
+                attempts.replaced_at = now
         return self.token != refused
 
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for attempts in self._attempts.values():
+            if attempts.under_way is not None:
+                attempts.under_way.cancel()
+
     async def _log_in(self, node: Node, dialect: Dialect, attempts: _Attempts) -> None:
+        """Log in, or wait with whoever is at it. One that takes long goes on for those who ask later.
+
+        A busy Nacos takes seconds for a password's hash: whoever gave up each time would never be logged in.
+        """
+        if attempts.under_way is None:
+            attempts.under_way = asyncio.create_task(self._try(node, dialect, attempts), name="login")
+        _, slow = await asyncio.wait({attempts.under_way}, timeout=PATIENCE)
+        if slow:
+            attempts.problem = Unavailable(f"{node.name} has not answered the login within {PATIENCE:g} s")
+
+    async def _try(self, node: Node, dialect: Dialect, attempts: _Attempts) -> None:
         loop = asyncio.get_running_loop()
         try:
             self.token, ttl = await self._fetch(node, dialect)
         except (Unavailable, Rejected) as problem:
             attempts.failed_at, attempts.problem = loop.time(), problem
             return
+        finally:
+            attempts.under_way = None
         self._masking.add(self.token)
         self._since, self._ttl = loop.time(), max(ttl, LEAST_TTL)
         for each in self._attempts.values():
@@ -128,12 +142,12 @@ class Login:
         self._masking.add(*([username] if len(username) >= SHORTEST_USERNAME else []), password)
         form = {"username": username, "password": password}
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LONGEST):
                 answer = await self._post(node, dialect.logins, form)
             if answer.status == HTTPStatus.OK:
                 return token_in(answer)
         except TimeoutError:
-            raise Unavailable(f"{node.name} has not answered the login within {PATIENCE:g} s") from None
+            raise Unavailable(f"{node.name} has not answered the login within {LONGEST:g} s") from None
         except Unavailable as error:
             raise Unavailable(f"the login at {node.name} failed: {error}") from error
         if answer.status in LOST:
