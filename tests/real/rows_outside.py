@@ -150,6 +150,7 @@ async def canary(c: Case) -> Told:
     c.instance = replace(c.instance, weight=9.0)
     await c.yard.operator.set_enabled(c.instance, enabled=True)
     await c.until(c.weighs_nine, "the weight is changed")
+    await asyncio.sleep(1.5)  # what the sidecar has seen a second ago it does not read again before it writes
     c.trigger()
     await c.released()
     record = await c.record()

@@ -120,7 +120,7 @@ async def operators(c: Case) -> Told:
     await c.start()
     await c.yard.operator.set_enabled(c.instance, enabled=False)
     await c.until(c.is_out, "it is out")
-    await asyncio.sleep(5.5)  # what the sidecar has seen within 5 s it does not read again before it writes
+    await asyncio.sleep(1.5)  # what the sidecar has seen a second ago it does not read again before it writes
     c.trigger()
     told = await c.released()
     await c.exit()
