@@ -61,7 +61,7 @@ lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --quiet --group dev --extra tui pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --quiet --group real -o requirements-real.lock
+	  --no-annotate --quiet --group real --extra grpc pyproject.toml -o requirements-real.lock
 
 lint: .venv  ## format, lint, types, import contracts
 	.venv/bin/ruff format --check .

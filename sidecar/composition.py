@@ -70,7 +70,7 @@ def assemble(loaded: Loaded, *, own_ports: Iterable[int] = (), on_request: OnReq
     if settings.push_watch:
         from .adapters.nacos_push import PushWatch  # noqa: PLC0415  84 MB that only those pay who switch it on
 
-        watch = PushWatch(nacos.server_addr, credentials=credentials, keys=keys)
+        watch = PushWatch(nacos.server_addr, credentials=credentials, keys=keys, ca_file=nacos.ca_file)
     return Parts(
         _rules(loaded, actuator, dubbo),
         registry,

@@ -228,7 +228,7 @@ class Runner:
         match effect:
             case removal.Read(instance, removal.PUSH) if self._watch is not None:
                 return removal.Found(
-                    effect, _of(await self._watch.read(instance.service, [instance.ip]), instance.port)
+                    effect, _of(await self._watch.read(instance.service, [instance.address]), instance.port)
                 )
             case removal.Read(instance, node):
                 records = await self._registry.read(node, instance.service, [instance.ip], fresh=effect.fresh)
