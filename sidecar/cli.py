@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
+from .doctor.budget import arithmetic, cover
 from .lease import Release, Trigger
-from .plan import SHORTEST_BUDGET, Plan, fit
+from .plan import Plan, fit
+from .registration import OPENAPI
+from .removal import PATIENCE
 from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .registration import Identity
     from .runner import Runner
-    from .settings import Secret
+    from .settings import Secret, Settings
 
 
 UNFIT, USAGE = 1, 2
@@ -73,7 +77,7 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
     import structlog  # noqa: PLC0415
 
     from .server import Door, Surface, serving  # noqa: PLC0415
-    from .telemetry import Metrics, Voices, configure  # noqa: PLC0415
+    from .telemetry import Metrics, Rehearsals, Voices, configure  # noqa: PLC0415
 
     settings = loaded.settings
     console = settings.log_format is LogFormat.CONSOLE or (
@@ -92,10 +96,15 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
     surface = Surface(door)
     async with serving(surface.app(), sock):
         from .composition import assemble  # noqa: PLC0415
+        from .doctor.preflight import Preflight  # noqa: PLC0415
+        from .ports import Rejected  # noqa: PLC0415
         from .runner import Runner  # noqa: PLC0415
 
         port = sock.getsockname()[1]
-        parts = assemble(loaded, own_ports=[port], on_request=metrics.request)
+        try:
+            parts = assemble(loaded, own_ports=[port], on_request=metrics.request)
+        except Rejected as error:  # an extra that a setting needs is not installed
+            _fail(str(error))
         runner = Runner(
             parts.rules,
             parts.registry,
@@ -106,7 +115,11 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
             pod=socket.gethostname(),
         )
         runner.observers.append(Voices(metrics, runner.report))
-        surface.attach(runner, metrics=metrics.text, about=lambda: _about(runner))
+        runner.observers.append(lambda before, after, *_: _tell_new_plan(log, before.rules.plan, after.rules.plan))
+        preflight = Preflight(parts, loaded, runner, Rehearsals(metrics))
+        surface.attach(
+            runner, metrics=metrics.text, about=lambda: {**_about(runner), "preflight": list(preflight.rows)}
+        )
         log.info("serve.listening", listen=str(settings.listen), port=port, version=__version__)
         if settings.token is None and settings.release is Release.HOOK and not settings.listen.loopback:
             log.warning(
@@ -122,7 +135,10 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
                 loop.add_signal_handler(number, _signalled, runner, trigger)
             for trigger in early:
                 _signalled(runner, trigger)
+            checking = asyncio.create_task(preflight.run(), name="preflights")
             await runner.ended()
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
         await parts.close()
 
 
@@ -167,20 +183,42 @@ def _about(runner: "Runner") -> dict[str, object]:
         "plan": state.rules.plan.as_json(),
         "app": {"port": state.app.port.value, "pid": life.pid if life else None, "ports": sorted(state.app.ports)},
         "known": [
-            {"instance": str(i), "enabled": k.record.enabled, "weight": k.record.weight, "at": runner.wall(k.at)}
+            {
+                "instance": str(i),
+                "enabled": k.record.enabled,
+                "weight": k.record.weight,
+                "publisher": k.publisher.value if k.publisher else None,
+                "at": runner.wall(k.at),
+            }
             for i, k in state.known.items()
         ],
         "nodes": [{"node": name, "required": required} for name, required in state.nodes],
+        "identity": _identity(state.identity),
+        "unidentified": state.unidentified or None,
+        "roads": [road.name for road in (*state.rules.roads, OPENAPI)],
         "registry_error": state.trouble or None,
         "traffic_source": state.settle.source,
     }
 
 
+def _identity(told: "Identity | None") -> dict[str, object] | None:
+    """What the app says of itself; none where it says nothing, or was not asked."""
+    if told is None:
+        return None
+    return {"source": told.source, "registers": told.registers, "stop_wait": told.stop_wait}
+
+
+def _tell_new_plan(log: Any, before: Plan, after: Plan) -> None:
+    """Tell it again: the app has told of its built-in wait."""
+    if after != before:
+        _tell_plan(log, after)
+
+
 def _tell_plan(log: Any, plan: Plan) -> None:
     if not plan.fits:
-        log.error("plan.misfit", **plan.as_json(), next_step=_arithmetic(plan))
+        log.error("plan.misfit", **plan.as_json(), next_step=arithmetic(plan))
     elif plan.settle < plan.cap:
-        log.warning("plan.shrunk", **plan.as_json(), next_step=_cover(plan))
+        log.warning("plan.shrunk", **plan.as_json(), next_step=cover(plan))
     else:
         log.info("plan", **plan.as_json())
 
@@ -202,21 +240,32 @@ def plan(*, as_json: bool, **flags: Any) -> None:
 
         click.echo(json.dumps(fitted.as_json()))
     else:
-        click.echo(timetable(fitted))
+        click.echo(timetable(fitted, inside=_asks_the_app(loaded.settings)))
     try:
         load(os.environ, flags)
     except SettingsError as error:
         click.echo(f"serve would not start yet: {error}", err=True)
     if not fitted.fits:
-        click.echo(_arithmetic(fitted), err=True)
+        click.echo(arithmetic(fitted), err=True)
         sys.exit(UNFIT)
 
 
-def timetable(plan: Plan) -> str:
-    """The plan for eyes: when each phase begins at the latest, counted from the trigger."""
+def _asks_the_app(settings: "Settings") -> bool:
+    """Whether a road in the app is named, which goes first."""
+    return bool(settings.actuator_url or settings.deregister_url or settings.dubbo_qos)
+
+
+def timetable(plan: Plan, *, inside: bool = False) -> str:
+    """The plan for eyes: when each phase begins at the latest, counted from the trigger.
+
+    `inside`: the app itself is asked first.
+    """
     released = max(0.0, plan.budget)
+    road = "enabled=false by the OpenAPI"
+    if inside:
+        road = f"the app's own road; where that shows nothing in {PATIENCE:g} s, {road}"
     rows = (
-        (0.0, "DEREGISTER", f"enabled=false by the OpenAPI; with VERIFY at most {plan.proof:g} s"),
+        (0.0, "DEREGISTER", f"{road}; with VERIFY at most {plan.proof:g} s"),
         (0.0, "VERIFY", "every Nacos node reads clean, twice"),
         (
             min(plan.proof, released),
@@ -236,7 +285,7 @@ def timetable(plan: Plan) -> str:
     lines.append(
         f"usually the app is released after about {usual:g} s: proof takes 1 s, and callers are not watched yet"
     )
-    lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + _cover(plan)}")
+    lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + cover(plan)}")
     return "\n".join(lines)
 
 
@@ -246,27 +295,55 @@ def _settling(plan: Plan) -> str:
     return f"at most {plan.settle:g} s and what the proof leaves over (it wants {plan.cap:g} s)"
 
 
-def _cover(plan: Plan) -> str:
-    if plan.grace_needed is None:
-        return (
-            f"NACOS_DRAIN_CONSUMER_CACHE is {plan.consumer_cache:g} s. Right where all consumers forget that soon "
-            "(0: they follow Nacos' pushes); set it to 35s if any may not"
-        )
-    return (
-        f"raise terminationGracePeriodSeconds and NACOS_DRAIN_GRACE_PERIOD to {plan.grace_needed:g} s, "
-        "or set NACOS_DRAIN_CONSUMER_CACHE to what the consumers really use"
-    )
+# -- doctor --------------------------------------------------------------------------------------------------------
 
 
-def _arithmetic(plan: Plan) -> str:
-    assumed = plan.grace_period - plan.shortfall
-    return (
-        f"does not fit: a drain needs {SHORTEST_BUDGET:g} s before the app's stop and the margin of 3 s, and "
-        f"{plan.shortfall:g} s are missing. With a grace period of {plan.grace_period + plan.shortfall:g} s it fits "
-        f"(terminationGracePeriodSeconds, docker stop -t, compose stop_grace_period), or with less NACOS_DRAIN_APP_STOP"
-        if assumed >= 0
-        else f"does not fit: the grace period would have to be {plan.grace_period + plan.shortfall:g} s"
-    )
+@main.command()
+@options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def doctor(*, as_json: bool, **flags: Any) -> None:
+    """Rehearse a drain without changing anything, and tell what would be in its way.
+
+    Run it where the sidecar runs, with the same settings; it opens connections of its own:
+
+        kubectl exec deploy/shop -c nacos-drain -- nacos-drain doctor
+
+    It looks at the plan, every Nacos node, the login, who the app is and whether it is listed, the right to write
+    (asked in a way that writes nothing), the app and its doors, and who may act. A warning is worth knowing and no
+    obstacle; what could not be read is never good news. It takes 15 s at most.
+
+    Exits 0 when all is well, warnings included, 1 when a check is failing or unknown, 2 for wrong settings.
+    """
+    import asyncio  # noqa: PLC0415
+
+    loaded = _load(flags)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    sys.exit(asyncio.run(_doctor(loaded, as_json=as_json)))
+
+
+async def _doctor(loaded: Loaded, *, as_json: bool) -> int:
+    import dataclasses  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    from .composition import assemble  # noqa: PLC0415
+    from .doctor.checks import bad  # noqa: PLC0415
+    from .doctor.outlook import text  # noqa: PLC0415
+    from .doctor.rehearsal import judge, rehearse  # noqa: PLC0415
+
+    quiet = dataclasses.replace(loaded, settings=dataclasses.replace(loaded.settings, push_watch=False))
+    parts = assemble(quiet, own_ports=[loaded.settings.listen.port])  # to subscribe is the sidecar's business
+    try:
+        findings = await rehearse(parts, loaded)
+    finally:
+        await parts.close()
+    checks = judge(findings)
+    failed = bad(checks)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "checks": [each.as_json() for each in checks], "ok": not failed}))
+    else:
+        click.echo(text(checks, findings))
+    return UNFIT if failed else 0
 
 
 # -- clients -------------------------------------------------------------------------------------------------------
@@ -322,6 +399,36 @@ def status(*, url: str | None, watch: bool, as_json: bool) -> None:
         sys.exit(asyncio.run(client.status(_sidecar(url), watch=watch, as_json=as_json, say=say)))
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+@main.command()
+@URL
+def resume(*, url: str | None) -> None:
+    """Give the lease back: the instance online again, the hooks that wait are answered with `aborted`.
+
+    Exits 0 when it is on its way back, 1 when that is not possible (the reason is told), 2 when the token is refused,
+    4 when the sidecar cannot be reached.
+    """
+    _act("resume", url)
+
+
+@main.command()
+@URL
+def release(*, url: str | None) -> None:
+    """End all waits of the drain under way: the app is let go now.
+
+    Exits 0 when it is released, 1 when no drain is waiting, 2 when the token is refused, 4 when the sidecar cannot be
+    reached.
+    """
+    _act("release", url)
+
+
+def _act(what: str, url: str | None) -> NoReturn:
+    import asyncio  # noqa: PLC0415
+
+    from . import client  # noqa: PLC0415
+
+    sys.exit(asyncio.run(client.act(_sidecar(url), what, say=click.echo)))
 
 
 def _sidecar(url: str | None) -> Any:

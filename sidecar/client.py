@@ -1,6 +1,7 @@
-"""The client side: `drain` for exec hooks and compose, `status` for a person.
+"""The client side: `drain` for exec hooks and compose, `status`, `resume` and `release` for a person.
 
-Exit codes (contracts.md): 0 drained or nothing registered, 2 refused for its token, 3 any other outcome, 4 unreachable.
+Exit codes (contracts.md): 0 done (of `drain`: drained or nothing registered), 1 `resume` or `release` is not possible
+now, 2 refused for its token, 3 any other outcome of `drain`, 4 unreachable.
 """
 
 import asyncio
@@ -18,7 +19,8 @@ from .ports import Unavailable
 POLL = 0.5
 WATCH = 1.0
 GOOD = frozenset({"drained", "nothing_registered"})
-OK, USAGE, UNPROVEN, UNREACHABLE = 0, 2, 3, 4
+OK, REFUSED, USAGE, UNPROVEN, UNREACHABLE = 0, 1, 2, 3, 4
+IMPOSSIBLE = frozenset({HTTPStatus.CONFLICT, HTTPStatus.NOT_IMPLEMENTED})
 NO_SIDECAR = "that is not a nacos-drain sidecar"
 
 Say = Callable[[str], None]
@@ -92,6 +94,30 @@ async def _progress(sidecar: Sidecar, http: Http, progress: Say) -> None:
         await asyncio.sleep(POLL)
 
 
+async def act(sidecar: Sidecar, what: str, *, say: Say) -> int:
+    """Ask for `resume` or `release`, and say what came of it."""
+    http = Http()
+    try:
+        answer = await sidecar.ask(http, "POST", f"/{what}")
+    except Unavailable as error:
+        say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+        return UNREACHABLE
+    finally:
+        await http.close()
+    body = _object(answer)
+    if answer.status == HTTPStatus.OK and "state" in body:
+        say(f"{what}: the state is {body['state']}")
+        return OK
+    if answer.status == HTTPStatus.UNAUTHORIZED and "error" in body:
+        say(f"{body['error']}; set NACOS_DRAIN_TOKEN to the sidecar's")
+        return USAGE
+    if answer.status in IMPOSSIBLE and "error" in body:
+        say(str(body["error"]))
+        return REFUSED
+    say(f"{NO_SIDECAR} (it answers {answer.status})")
+    return UNREACHABLE
+
+
 async def status(sidecar: Sidecar, *, watch: bool, as_json: bool, say: Say) -> int:
     """Show what the sidecar knows, once or until interrupted."""
     http = Http()
@@ -129,6 +155,9 @@ def overview(body: Mapping[str, Any]) -> str:
         for row in body["nodes"]
     ]
     lines += [f"traffic        {body['traffic_source']}"]
+    for row in body.get("preflight") or ():
+        if row["verdict"] == "failing":
+            lines += [f"preflight      {row['check']} FAILING: {row['detail']}", f"{'':15}-> {row['next_step']}"]
     if body.get("report"):
         ended = body["report"].get("ended_at")
         lines += ["", f"the last drain, ended at {ended}:" if ended else "the drain under way:", told(body["report"])]

@@ -4,7 +4,7 @@ An adapter translates; it never decides. Whether and when something is tried aga
 both errors say only whether another try is worth it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from .lease import App as AppSeen
@@ -129,3 +129,36 @@ class Watch(Protocol):
 
     async def close(self) -> None:
         """End the subscription."""
+
+
+# -- what a rehearsal asks besides; nothing of it changes anything -----------------------------------------------------
+
+
+class Rehearsing(Registry, Protocol):
+    """A registry that can be asked ahead."""
+
+    async def server(self, node: str) -> str:
+        """The version of a node."""
+
+    async def login(self, node: str) -> None:
+        """Be logged in; raises what a node said to that. Returns at once where there is nobody to log in."""
+
+    async def permitted(self, node: str, instance: Instance) -> None:
+        """Whether we may write where this instance is. Writes nothing, and raises Rejected when we may not."""
+
+    async def threshold(self, node: str, service: Service) -> float:
+        """The service's protectThreshold, from 0 to 1. Raises NotThere where nobody knows the service."""
+
+
+class Exposing(Actuator, Protocol):
+    """An actuator that can be asked what is open."""
+
+    async def exposed(self) -> Mapping[str, str]:
+        """What a harmless request to each endpoint says, for people; it begins with `exposed` where one is open."""
+
+
+class Answering(Protocol):
+    """A door that tells whether it would obey."""
+
+    async def answers(self) -> None:
+        """Return when it would. Raises Rejected or Unavailable with the next step."""

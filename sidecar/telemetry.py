@@ -9,7 +9,7 @@ import logging
 import math
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -18,12 +18,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from . import drain as core
 from . import removal
 from .drain import Drain
-from .lease import Lease, State
+from .lease import Lease, Port, State
 from .report import phases, shrunk
 
 
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096  # Kubernetes keeps no more
+
+IDENTIFY = (
+    "let the app show nacosdiscovery (NACOS_DRAIN_ACTUATOR_URL says where), or set NACOS_DRAIN_NACOS_SERVER_ADDR and "
+    "NACOS_DRAIN_NACOS_SERVICE"
+)
+WELL = {"ok": 1.0, "warning": 1.0, "failing": 0.0, "unknown": math.nan}  # as nacos_drain_preflight shows a verdict
 
 Report = Callable[[Lease], dict[str, object] | None]
 
@@ -82,6 +88,7 @@ class Metrics:
         self.listed = gauge("nacos_drain_listed", "Whether this node lists us to consumers; NaN: unknown", "node")
         self.source = gauge("nacos_drain_traffic_source", "1 for the source in use", "source")
         self.restores = counter("nacos_drain_restores", "Instances put online again", "reason")
+        self.preflight = gauge("nacos_drain_preflight", "1 when a check is well, 0 failing; NaN: unknown", "check")
         self.refusals = counter("nacos_drain_auth_failures", "Requests to acting paths that were not authorised")
 
     def request(self, node: str, op: str, result: str) -> None:
@@ -102,10 +109,13 @@ class Voices:
         self._report = report
         self._termination_log = termination_log
         self._told: set[tuple[str, str]] = set()  # of this drain: phase and outcome
+        self._identity: object = None  # as told
+        self._unidentified = ""
 
     def __call__(self, before: Drain, after: Drain, event: core.Event, now: float) -> None:
         """Observe one step."""
         self._tell_registry(before, after, event)
+        self._tell_identity(after)
         old, new = before.lease, after.lease
         if new is not None and (old is None or old.id != new.id):
             self._started(new)
@@ -212,6 +222,57 @@ class Voices:
                 pass
         if after.ready and not before.ready:
             self._log.info("registry.ready")
+
+    def _tell_identity(self, after: Drain) -> None:
+        """Who the app is by its own word, once; and why it does not say, when that changes."""
+        told = after.identity
+        if told is not None and told != self._identity and (told.instance is not None or not told.registers):
+            self._identity = told
+            key = told.instance
+            self._log.info(
+                "registry.identified",
+                service=key.service.name if key else None,
+                group=key.service.group if key else None,
+                namespace=(key.service.namespace or "public") if key else None,
+                ip=key.ip if key else None,
+                port=key.port if key else None,
+                registers=told.registers,
+                source=told.source,
+            )
+        why = after.unidentified
+        if why != self._unidentified and (not why or after.app.port is not Port.CLOSED):  # else there is nobody to ask
+            self._unidentified = why
+            if why:
+                self._log.warning("registry.unidentified", error=why, next_step=IDENTIFY)
+
+
+class Rehearsals:
+    """Tells what the preflight checks have shown: in the metrics always, in the log what is new."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._log = structlog.get_logger()
+        self._metrics = metrics
+        self._said: dict[str, tuple[str | None, str | None]] = {}
+        self._well = False
+
+    def __call__(self, rows: Sequence[Mapping[str, str | None]], bad: bool) -> None:  # noqa: FBT001  there are no other arguments
+        """Hear of a run; `bad`: something is wrong that is not just asked later."""
+        for row in rows:
+            name, verdict = str(row["check"]), str(row["verdict"])
+            self._metrics.preflight.labels(name).set(WELL[verdict])
+            said, self._said[name] = self._said.get(name), (verdict, row["detail"])
+            if self._said[name] != said and verdict in {"failing", "warning"}:
+                self._log.log(
+                    logging.ERROR if verdict == "failing" else logging.WARNING,
+                    f"preflight.{verdict}",
+                    name=name,
+                    detail=row["detail"],
+                    next_step=row["next_step"],
+                )
+        if not bad and not self._well:
+            self._well = True
+            counts = {word: sum(row["verdict"] == word for row in rows) for word in ("ok", "warning", "unknown")}
+            self._log.info("preflight.ok", **counts)
 
 
 def _listed(drain: Drain, node: str) -> float:

@@ -15,12 +15,16 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 
 from sidecar import __version__, client
+from sidecar.adapters.nacos_push.link import installed
 from sidecar.cli import main
 from sidecar.client import Sidecar
 from sidecar.settings import describe
 
 
 NACOS = {"NACOS_DRAIN_NACOS_SERVER_ADDR": "nacos:8848", "NACOS_DRAIN_NACOS_SERVICE": "shop"}
+
+
+COMMANDS = ("serve", "drain", "status", "resume", "release", "plan", "doctor", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +78,25 @@ def test_the_plan_is_a_timetable() -> None:
     assert "covers a 35 s consumer cache: yes" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACTUATOR_URL", "127.0.0.1:9081"),
+        ("DEREGISTER_URL", "http://127.0.0.1:8080/offline"),
+        ("DUBBO_QOS", "127.0.0.1:22222"),
+    ],
+)
+def test_the_timetable_says_by_which_road_it_begins(name: str, value: str) -> None:
+    words = {
+        each: run("plan", GRACE_PERIOD="120", **more).stdout for each, more in (("no", {}), ("yes", {name: value}))
+    }
+    assert "DEREGISTER  enabled=false by the OpenAPI; with VERIFY at most 25 s" in words["no"]
+    assert (
+        "DEREGISTER  the app's own road; where that shows nothing in 3 s, enabled=false by the OpenAPI; with VERIFY "
+        "at most 25 s"
+    ) in words["yes"]
+
+
 def test_a_program_gets_the_plan_as_json() -> None:
     result = run("plan", "--json", GRACE_PERIOD="30", KUBERNETES_SERVICE_HOST="10.0.0.1")
     assert result.exit_code == 0
@@ -123,11 +146,11 @@ def test_a_flag_goes_before_the_variable() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ([], ["serve"], ["drain"], ["status"], ["plan"], ["demo"]):
+    for command in ([], *([name] for name in COMMANDS)):
         result = run(*command, "--help")
         assert result.exit_code == 0
         assert "Usage:" in result.stdout
-    for word in ("serve", "drain", "status", "plan", "demo"):
+    for word in COMMANDS:
         assert word in run("--help").stdout
 
 
@@ -145,7 +168,10 @@ def test_exit_codes_are_in_the_help() -> None:
     for command, words in (
         ("drain", "Exits 0 when drained"),
         ("status", "Exits 4 when the sidecar cannot be reached"),
+        ("resume", "1 when that is not possible"),
+        ("release", "1 when no drain is waiting"),
         ("plan", "Exits 1 when it does not"),
+        ("doctor", "1 when a check is failing or unknown"),
     ):
         assert words in " ".join(run(command, "--help").stdout.split())
 
@@ -201,6 +227,14 @@ async def test_an_occupied_port_is_told_before_anything_else() -> None:
         code, out, err = await process("serve", env={**NACOS, "NACOS_DRAIN_LISTEN": where})
     assert (code, out) == (2, "")
     assert err == f"NACOS_DRAIN_LISTEN={where}: cannot listen there (Address already in use)\n"
+
+
+@pytest.mark.skipif(installed(), reason="the extra is installed here")
+async def test_an_extra_that_is_not_installed_is_a_matter_of_settings() -> None:
+    env = {**NACOS, "NACOS_DRAIN_LISTEN": "127.0.0.1:0", "NACOS_DRAIN_PUSH_WATCH": "true"}
+    code, out, err = await process("serve", env=env)
+    assert (code, out) == (2, "")
+    assert err == "NACOS_DRAIN_PUSH_WATCH needs the extra: pip install nacos-drain[grpc]\n"
 
 
 # -- clients ---------------------------------------------------------------------------------------------------------
@@ -319,6 +353,27 @@ async def test_somebody_else_at_its_place_is_no_sidecar(status: int, body: objec
         assert await client.status(Sidecar(other), watch=False, as_json=False, say=told.append) == 4
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code", "said"),
+    [
+        (200, {"state": "restoring"}, 0, "resume: the state is restoring"),
+        (409, {"error": "cannot resume: the app was told to stop"}, 1, "the app was told to stop"),
+        (501, {"error": "cannot resume: only a restart registers it"}, 1, "only a restart"),
+        (401, {"error": "X-Drain-Token is missing or wrong"}, 2, "set NACOS_DRAIN_TOKEN"),
+        (401, "log in, stranger", 4, "not a nacos-drain sidecar"),
+        (404, {"error": "Not Found"}, 4, "not a nacos-drain sidecar"),
+        (409, "conflict", 4, "not a nacos-drain sidecar"),
+        (200, "welcome", 4, "not a nacos-drain sidecar"),
+    ],
+)
+async def test_a_person_is_told_what_came_of_it(status: int, body: object, code: int, said: str) -> None:
+    told: list[str] = []
+    async with answering(status, body, path="/resume") as (url, asked):
+        assert await client.act(Sidecar(url, "right"), "resume", say=told.append) == code
+    assert said in told[0]
+    assert (asked[0].method, asked[0].headers["X-Drain-Token"]) == ("POST", "right")
+
+
 async def test_nobody_at_its_place_is_unreachable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -328,6 +383,7 @@ async def test_nobody_at_its_place_is_unreachable() -> None:
         assert "cannot be reached: cannot connect" in said
         told: list[str] = []
         assert await client.status(Sidecar(url), watch=False, as_json=False, say=told.append) == 4
+        assert await client.act(Sidecar(url), "release", say=told.append) == 4
     assert (await drain("no url at all"))[0] == 4
 
 
@@ -346,7 +402,7 @@ def test_the_clients_find_the_sidecar_by_its_own_setting() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         for listen in (f":{port}", f"0.0.0.0:{port}", f"127.0.0.1:{port}"):
-            for command in ("drain", "status"):
+            for command in ("drain", "status", "resume", "release"):
                 result = run(command, LISTEN=listen)
                 assert result.exit_code == 4
                 assert f"the sidecar at http://127.0.0.1:{port} cannot be reached" in result.stdout
@@ -368,6 +424,10 @@ async def test_status_is_for_eyes_and_for_programs() -> None:
         "known": [{"instance": "public/DEFAULT_GROUP/shop/DEFAULT 10.0.0.7:8080", "enabled": False}],
         "nodes": [{"node": "nacos:8848", "required": False}],
         "traffic_source": "blind",
+        "preflight": [
+            {"check": "plan", "verdict": "ok", "detail": "all the time in the world", "next_step": None},
+            {"check": "instance", "verdict": "failing", "detail": "not there", "next_step": "look elsewhere"},
+        ],
         "report": REPORT,
     }
     async with answering(200, body, path="/status") as (url, _):
@@ -375,5 +435,7 @@ async def test_status_is_for_eyes_and_for_programs() -> None:
         assert await client.status(Sidecar(url), watch=False, as_json=False, say=said.append) == 0
         for part in ("armed (not ready", "process not visible", "8080 DISABLED", "not yet asked", "proved gone"):
             assert part in said[0]
+        assert "preflight      instance FAILING: not there\n               -> look elsewhere\n" in said[0]
+        assert "all the time in the world" not in said[0]
         assert await client.status(Sidecar(url), watch=False, as_json=True, say=said.append) == 0
         assert json.loads(said[1]) == body

@@ -240,6 +240,7 @@ def let_go(why: Why, verdict: Verdict | None = None) -> Lease:
         dealt_at=1010.0,
         proved_at=1011.2,
         released_at=1020.0,
+        proved_at_release=True,
         settled_from=1011.0,
         why=why,
         verdict=verdict,

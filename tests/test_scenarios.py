@@ -89,6 +89,20 @@ async def test_a_node_that_hangs_is_unknown_and_never_gone() -> None:
         assert "no answer from b" in str(w.report()["phases"])
 
 
+async def test_what_leaves_by_itself_after_an_unproved_release_is_no_merit_of_the_drain() -> None:
+    nacos = SimNacos(a=Node(fault="reject", on="write"))
+    async with world(rules(grace=20), nacos) as w:
+        await hook(w)
+        told = w.phases()
+        w.app.exit()
+        nacos.deregister()
+        await w.at(w.now() + 3)
+        assert w.report()["final"] is True
+        assert w.report()["proved_gone"] is True, "it is gone by now"
+        assert w.report()["outcome"] == "unproven"
+        assert {name: w.phases()[name] for name in told} == told, "what was told is not taken back"
+
+
 async def test_nacos_that_is_down_releases_within_the_budget() -> None:
     nacos = SimNacos(a=Node(), b=Node())
     async with world(rules(grace=60), nacos) as w:

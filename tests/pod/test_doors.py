@@ -21,6 +21,7 @@ METRICS = {  # contracts.md, as far as this version measures it
     "nacos_drain_traffic_source",
     "nacos_drain_restores_total",
     "nacos_drain_auth_failures_total",
+    "nacos_drain_preflight",
 }
 REPORT = {  # contracts.md, schema 1
     "schema",
@@ -113,6 +114,7 @@ async def test_status_report_and_metrics_have_the_fields_of_the_contract() -> No
         await s.until_app_seen()
         status = await s.status()
         fields = {"version", "state", "ready", "plan", "app", "known", "nodes", "registry_error", "traffic_source"}
+        fields |= {"identity", "unidentified", "roads", "preflight"}
         assert set(status) == fields | {"report"}
         assert (status["state"], status["ready"], status["report"]) == ("armed", True, None)
         assert status["app"]["ports"] == [s.app_port]

@@ -381,8 +381,8 @@ class Case:
         met = phases.get("VERIFY", {}).get("outcome") == "met"
         proved = phases["DEREGISTER"]["seconds"] + phases["VERIFY"]["seconds"] if met else None
         end = until if until is not None else self.answered
-        if told["proved_gone"] and proved is not None and not self.expects_return:
-            since = self.started + proved + 0.05  # its last reading, and ours, are answered a little later
+        since = self.started + (proved or 0.0) + 0.05  # its last reading, and ours, are answered a little later
+        if told["proved_gone"] and proved is not None and since < end and not self.expects_return:
             wrong = [look for look in self.seen if since < look.at < end and True in look.listed.values()]
             assert not wrong, f"said to be gone {proved} s after the trigger, but listed: {wrong[:3]}\n{self.told()}"
             watched = any(since < look.at < end for look in self.seen)

@@ -1,0 +1,43 @@
+"""The rehearsal for eyes: a line per check, and what a drain would do now."""
+
+from collections.abc import Iterable
+
+from .checks import Check, Verdict, listed
+from .findings import Findings
+from .pod import is_open, ladder
+
+
+MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILING: "FAILING", Verdict.UNKNOWN: "unknown"}
+PROOF = 1.0  # seconds that a proof usually takes
+INDENT = " " * 9
+
+
+def text(checks: Iterable[Check], findings: Findings) -> str:
+    """All of it."""
+    lines = []
+    for each in checks:
+        lines.append(f"{MARKS[each.verdict]:<8} {each.name:<18} {each.detail}")
+        if each.next_step and each.verdict is not Verdict.OK:
+            lines.append(f"{INDENT}{'':<18} -> {each.next_step}")
+    return "\n".join([*lines, "", outlook(findings)])
+
+
+def outlook(f: Findings) -> str:
+    """What a drain would do now: its roads in order, about how long, and where it is cut."""
+    plan = f.drain.rules.plan
+    if not f.drain.registers:
+        return "A drain now: nothing to take out; the app is released at once."
+    if f.lease is None or not f.lease.removals:
+        late = max(0.0, plan.budget)
+        return f"A drain now could take nothing out, and would release the app after {late:g} s at the latest."
+    tried = ladder(f)
+    roads = ", then ".join(road.name for road in tried if is_open(f, road) or not road.inside)
+    closed = listed(road.name for road in tried if road.inside and not is_open(f, road))
+    skipped = f" ({closed}: not open, left at once)" if closed else ""
+    late = max(0.0, plan.budget)
+    usual = min(late, PROOF + plan.cap)
+    cut = f", where SETTLE has {plan.settle:g} s of {plan.cap:g} s" if plan.settle < plan.cap else ""
+    return (
+        f"A drain now: {roads}{skipped}; proof in about {PROOF:g} s, callers at most {plan.cap:g} s; "
+        f"the app is released after about {usual:g} s, after {late:g} s at the latest{cut}."
+    )
