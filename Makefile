@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-processes test-real soak faults cover bench lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real soak faults cover bench lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -27,19 +27,23 @@ help:  ## this list
 demo: .venv  ## roll a provider three ways on this machine and count the failed requests (ARGS=--json)
 	@.venv/bin/nacos-drain demo $(ARGS)
 
-# Two halves beside each other: most of the second one's time is waiting.
+# Three parts beside each other: most of the last two's time is waiting.
 test: .venv  ## everything that needs no JVM and no docker, under a minute
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-core test-processes
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-core test-contract test-processes
 
-PROCESSES := tests/pod tests/contract tests/test_kubelet.py
+CONTRACT := tests/contract
+PROCESSES := tests/pod tests/test_kubelet.py
+QUICK := -q -m "not real and not long and not soak"
 test-core:
-	$(PYTEST) -q -m "not real and not long and not soak" tests $(PROCESSES:%=--ignore=%) $(ARGS)
+	$(PYTEST) $(QUICK) tests $(patsubst %,--ignore=%,$(CONTRACT) $(PROCESSES)) $(ARGS)
+test-contract:
+	$(PYTEST) $(QUICK) $(CONTRACT) $(ARGS)
 test-processes:
-	$(PYTEST) -q -m "not real and not long and not soak" $(PROCESSES) $(ARGS)
+	$(PYTEST) $(QUICK) $(PROCESSES) $(ARGS)
 
-CORE := plan removal settle lease drain report
+CORE := plan evidence removal settle lease drain report
 cover: .venv  ## the branch coverage gate on the core
-	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py settle.py drain.py report.py scenarios.py) \
+	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py settle.py drain.py report.py scenarios.py inside.py) \
 	  $(addprefix --cov=sidecar.,$(CORE)) --cov-branch --cov-report=term-missing --cov-fail-under=98
 
 test-real: .venv .venv-real  ## with real Nacos 2.2.4 and 3.1.0 (JDK 17, Maven), and what takes its time

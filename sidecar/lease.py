@@ -177,14 +177,15 @@ class Lease:
         return self.all_seen and all(r.proved for r in self.counted)
 
     @property
-    def proved_in_time(self) -> bool:
+    def proved_by_us(self) -> bool:
         """Whether there is a proof, and it is a merit of the drain.
 
-        An app that is let go unproved leaves Nacos by itself when it exits. Only where it was gone first, or somebody
-        asked, nobody waited for a proof, and it counts whenever it comes.
+        An app that is let go although no road was acknowledged leaves Nacos by itself when it exits. Only where it was
+        gone first, or somebody asked, nobody waited for a proof, and it counts whenever it comes.
         """
         waited = self.released_at is not None and self.why not in {Why.VANISHED, Why.ASKED}
-        return self.proved and (self.proved_at_release or not waited)
+        taken = all(r.acked_at is not None for r in self.counted)
+        return self.proved and (self.proved_at_release or taken or not waited)
 
     @property
     def unhealthy(self) -> bool:
@@ -230,7 +231,7 @@ class Lease:
         if not self.all_seen:
             asked = bool(self.removals) and all(r.absent for r in self.removals)
             return Outcome.NOTHING_REGISTERED if asked and self.life is None else Outcome.NEVER_SEEN
-        if not self.proved_in_time:
+        if not self.proved_by_us:
             return Outcome.UNPROVEN
         capped = self.verdict is not None and self.verdict.callers and self.why in {Why.SETTLED, Why.DEADLINE}
         return Outcome.CAPPED if capped else Outcome.DRAINED

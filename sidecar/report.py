@@ -114,7 +114,7 @@ def _deregister(lease: Lease, released: float | None, limit: float, *, over: boo
         return PhaseReport(Phase.DEREGISTER, Ending.FAILED, 0.0, detail)
     errors = [r.error for r in lease.removals if r.error]
     late = (
-        lease.dealt_at is not None and released is not None and lease.dealt_at > released and not lease.proved_in_time
+        lease.dealt_at is not None and released is not None and lease.dealt_at > released and not lease.proved_by_us
     )
     if lease.dealt_at is not None and not late:
         seconds = lease.dealt_at - lease.started
@@ -135,7 +135,7 @@ def _deregister(lease: Lease, released: float | None, limit: float, *, over: boo
 
 
 def _verify(lease: Lease, since: float, limit: float, *, over: bool) -> PhaseReport | None:
-    if lease.proved_at is not None and lease.proved_in_time:
+    if lease.proved_at is not None and lease.proved_by_us:
         nodes = lease.proved_on
         one = any(r.one_address for r in lease.removals)
         where = ">= 1 node of ?" if one else f"{nodes} node{'s' if nodes != 1 else ''}"

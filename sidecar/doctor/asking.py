@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from sidecar.ports import NotThere, Rejected, Unavailable
 
@@ -12,13 +12,14 @@ from .findings import Trouble
 
 T = TypeVar("T")
 K = TypeVar("K")
+As = TypeVarTuple("As")
 
 
-async def within(seconds: float, asked: Awaitable[T]) -> T | Trouble:
+async def within(seconds: float, ask: Callable[[*As], Awaitable[T]], *about: *As) -> T | Trouble:
     """An answer, or what came instead; whatever breaks is no reason to break a rehearsal."""
     try:
         async with asyncio.timeout(seconds):
-            return await asked
+            return await ask(*about)
     except TimeoutError:
         return Trouble(f"no answer within {seconds:g} s")
     except NotThere:

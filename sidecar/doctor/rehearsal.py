@@ -148,13 +148,13 @@ class _Rehearsal:
         """Look at the app, and hear from it who it is."""
         rules, app = self._parts.rules, self._parts.app
         peek = core.Peek(rules.app_ports or rules.ports, 0)
-        seen = await within(APP, app.look(peek.ports))
+        seen = await within(APP, app.look, peek.ports)
         self._tell(core.Failed(peek, seen.text) if isinstance(seen, Trouble) else core.Peeked(peek, seen))
         actuator = self._parts.actuator
         if actuator is None or not rules.actuator:
             return
         identify = core.Identify(self._found.drain.app.ports, 0)
-        identity = await within(IDENTITY, actuator.identity(identify.ports))
+        identity = await within(IDENTITY, actuator.identity, identify.ports)
         if isinstance(identity, Trouble):
             self._tell(core.Failed(identify, identity.text))
             return
@@ -169,11 +169,11 @@ class _Rehearsal:
     async def _exposed(self) -> None:
         actuator = self._parts.actuator
         if actuator is not None and self._parts.rules.actuator:
-            self._note(exposed=await within(DOOR, actuator.exposed()))
+            self._note(exposed=await within(DOOR, actuator.exposed))
 
     async def _qos(self) -> None:
         if self._parts.dubbo is not None:
-            told = await within(DOOR, self._parts.dubbo.answers())
+            told = await within(DOOR, self._parts.dubbo.answers)
             self._note(dubbo=told if isinstance(told, Trouble) else True)
 
     # -- Nacos -------------------------------------------------------------------------------------------------------
@@ -182,13 +182,13 @@ class _Rehearsal:
         await (early if early is not None else self._versions())
         answering = self._found.answering
         if answering:
-            logins = await of_each(answering, lambda node: within(LOGIN, self._parts.registry.login(node)))
+            logins = await of_each(answering, lambda node: within(LOGIN, self._parts.registry.login, node))
             self._note(logins=logins)
             if self._alone:
-                await within(MEMBERS, self._parts.registry.refresh())
+                await within(MEMBERS, self._parts.registry.refresh)
             await self._versions()
         if any(isinstance(told, Trouble) for told in self._found.versions.values()) and self._found.answering:
-            down = await within(MEMBERS, self._parts.registry.down())
+            down = await within(MEMBERS, self._parts.registry.down)
             self._note(down=frozenset() if isinstance(down, Trouble) else down)
         registry = self._parts.registry
         self._note(nodes=registry.nodes(), one_address=registry.one_address)
@@ -205,7 +205,7 @@ class _Rehearsal:
             name: self._known.versions[name] for name, _ in nodes if name in self._known.versions
         }
         asked = [name for name, _ in nodes if name not in told and name not in self._found.versions]
-        told |= await of_each(asked, lambda node: within(VERSION, self._parts.registry.server(node)))
+        told |= await of_each(asked, lambda node: within(VERSION, self._parts.registry.server, node))
         told = {name: version if isinstance(version, Trouble) else plain(version) for name, version in told.items()}
         self._known.versions |= {name: version for name, version in told.items() if isinstance(version, str)}
         self._note(nodes=nodes, versions={**self._found.versions, **told}, one_address=self._parts.registry.one_address)
@@ -213,7 +213,7 @@ class _Rehearsal:
     async def _views(self) -> None:
         """What each node shows its consumers, and where that is nothing of ours, what it holds."""
         keys = [(node, service) for node in self._found.answering for service in self._found.drain.services]
-        views = await of_each(keys, lambda key: within(READ, self._view(*key)))
+        views = await of_each(keys, lambda key: within(READ, self._view, *key))
         self._note(views=views)
         nodes = self._parts.registry.nodes()
         told = [(key, view) for key, view in views.items() if isinstance(view, View)]
@@ -237,7 +237,7 @@ class _Rehearsal:
             return
 
         async def ask(instance: Instance, node: str) -> Publisher:
-            told = await within(HOLDER, self._parts.registry.publisher(node, instance))
+            told = await within(HOLDER, self._parts.registry.publisher, node, instance)
             return Publisher.UNKNOWN if isinstance(told, Trouble) else told
 
         asked = [core.Inquire(k.record.instance, k.by) for k in strangers]
@@ -262,7 +262,7 @@ class _Rehearsal:
             except NotThere:
                 return None
 
-        return await of_any(self._found.answering, lambda node: within(READ, ask(node)))
+        return await of_any(self._found.answering, lambda node: within(READ, ask, node))
 
     async def _permission(self, *, probe: bool) -> None:
         """Whether we may write, by a question that can change nothing."""
@@ -273,7 +273,7 @@ class _Rehearsal:
             return
         instance = lease.removals[0].instance
         told = await of_any(
-            self._found.answering, lambda node: within(READ, self._parts.registry.permitted(node, instance))
+            self._found.answering, lambda node: within(READ, self._parts.registry.permitted, node, instance)
         )
         self._known.permitted = told is None
         self._note(permission=told if told is not None else True)

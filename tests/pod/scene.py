@@ -113,7 +113,8 @@ class Scene:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The sidecar's log lines; each has to be JSON, and nothing goes to stderr."""
-        assert self.pod.timeline.text("sidecar", "stderr") == ""
+        complaints = self.pod.timeline.text("sidecar", "stderr")
+        assert complaints == "", complaints
         return [json.loads(line) for line in self.pod.timeline.text("sidecar", "stdout").splitlines()]
 
     @property
