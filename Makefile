@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real soak faults cover bench lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults cover bench lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -46,9 +46,16 @@ cover: .venv  ## the branch coverage gate on the core
 	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py settle.py drain.py report.py scenarios.py inside.py) \
 	  $(addprefix --cov=sidecar.,$(CORE)) --cov-branch --cov-report=term-missing --cov-fail-under=98
 
-test-real: .venv .venv-real  ## with real Nacos 2.2.4 and 3.1.0 (JDK 17, Maven), and what takes its time
+# Two parts beside each other, each with servers of its own; both are mostly waiting.
+test-real: .venv .venv-real  ## with real Nacos 2.2.4 and 3.1.0 (JDK 17, Maven), and what takes its time: under 10 minutes
 	$(PY) tests/rig/build.py
-	$(PYTEST) -m "real or long" $(ARGS) tests
+	@$(MAKE) --no-print-directory -j2 --output-sync=target real-drains real-contracts
+
+DRAINS := $(addprefix tests/real/test_,faults.py real_drain.py clusters.py cluster_drains.py)
+real-drains:
+	$(PYTEST) -m "(real or long) and not soak" $(ARGS) $(DRAINS)
+real-contracts:
+	$(PYTEST) -m "(real or long) and not soak" $(ARGS) tests $(patsubst %,--ignore=%,$(DRAINS))
 
 soak: .venv .venv-real  ## what takes minutes: restarts after 70 s, the 3.1.0 cluster, and what leaves a cluster broken for long
 	$(PY) tests/rig/build.py

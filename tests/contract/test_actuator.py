@@ -746,7 +746,7 @@ async def test_a_custom_endpoint_can_truly_remove(real_nacos: NacosServer, gener
             assert not await eye.is_listed(app.instance)
             await asked.online(DEREGISTER)
         else:
-            with pytest.raises(Unavailable, match="500"):
+            with pytest.raises(Rejected, match="500"):
                 await asked.online(REGISTRY)
             await asked.online(DEREGISTER)
         await eye.until(app.instance, listed=True)

@@ -39,7 +39,7 @@ LISTENER = (
 MARK = "nacos-drain"
 MARKED, NOTHING = "disabled, marked as ours", "nothing: the next app is listed at once"
 
-AT_ONCE = 8  # rows; each starts two processes
+AT_ONCE = 12  # rows; each starts two processes
 
 _numbers = itertools.count(1)
 

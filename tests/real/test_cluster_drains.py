@@ -46,7 +46,9 @@ async def end(c: Case, name: str, *, left: str | None = None) -> Told:
 
 
 @Cluster
-@pytest.mark.parametrize("kind", ["gRPC", "HTTP beat", "persistent"])
+@pytest.mark.parametrize(
+    "kind", ["gRPC", *(pytest.param(each, marks=pytest.mark.soak) for each in ("HTTP beat", "persistent"))]
+)
 async def test_quiet(cluster: NacosCluster, kind: Kind) -> None:
     """Every node is proved, and quickly."""
     async with app_at(cluster.nodes[0], cluster, kind) as c:

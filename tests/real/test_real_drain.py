@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 from kubelet import Container, HttpGet, Pod
-from rig.clients import BeatApp, GrpcApp, PersistentApp, Subscriber
+from rig.clients import GrpcApp, Subscriber
 from rig.openapi import Observer
 from rig.records import Instance
 from rig.servers import NacosServer
@@ -150,24 +150,3 @@ async def test_a_liveness_restart_is_listed_again(real_nacos: NacosServer) -> No
             assert not record.metadata.get("nacos-drain")
             assert record.weight == instance.weight
             await made.timeline.printed("sidecar", "drain.restored", within=20)
-
-
-@pytest.mark.parametrize("kind", [BeatApp, PersistentApp])
-async def test_other_kinds_of_instances_are_drained_too(real_nacos: NacosServer, kind: type[Any]) -> None:
-    """HTTP beats do not bring it back; a persistent instance stays out, marked as ours, when its app is gone."""
-    instance, port = fresh()
-    async with kind(real_nacos, instance) as app, Observer(real_nacos) as eye:
-        await eye.until(instance, listed=True)
-        async with pod(real_nacos, instance, port, app_port=free_port()) as made:
-            await ready(made)
-            stopping = asyncio.create_task(made.terminate())
-            await made.timeline.seen("app", "hook-end", within=40)
-            assert await eye.is_listed(instance) is False
-            if isinstance(app, BeatApp):
-                await app.silence()
-            await stopping
-            told = finished(made)
-        assert told["outcome"] == "drained"
-        assert told["proved_gone"] is True
-        record = await eye.record(instance)
-        assert record is None or record.enabled is False, told["phases"]
