@@ -3,6 +3,7 @@
 Heavy modules are imported by the command that needs them: `serve` has bound its port before aiohttp is loaded.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .settings import Secret, Settings
 
 
+GOODBYE = 0.5
 UNFIT, USAGE = 1, 2
 STOPS = ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT))
 
@@ -139,7 +141,9 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
             await runner.ended()
             checking.cancel()
             await asyncio.gather(checking, return_exceptions=True)
-        await parts.close()
+        with contextlib.suppress(TimeoutError):  # nobody waits for a polite goodbye: SIGKILL may be a second away
+            async with asyncio.timeout(GOODBYE):
+                await parts.close()
 
 
 def _signalled(runner: "Runner", trigger: Trigger) -> None:

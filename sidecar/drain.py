@@ -17,6 +17,7 @@ Writes happen only for the life that is drained; a listing after its exit is som
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from . import removal
 from .evidence import Node, View
@@ -186,6 +187,8 @@ class Identified:
 
     effect: Identify
     identity: Identity | None
+    nodes: tuple[tuple[str, bool], ...] = ()  # as the registry knows them by now
+    one_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +331,8 @@ class Drain:
             yield Peek(self._app_ports(), self.peeks)
         if self.state is State.ARMED:
             yield from self._idle(now)
+        elif lease is not None and lease.unaware and self.rules.actuator and self.identify_at <= now:
+            yield Identify(self.app.ports, self.identifies)
 
     def _idle(self, now: float) -> Iterator[Effect]:
         """What keeps the trigger from having to ask first."""
@@ -379,6 +384,8 @@ class Drain:
         lease = self.lease
         if lease is None or self.state not in {State.DRAINING, State.RELEASED}:
             return
+        if lease.unaware and self.rules.actuator:
+            yield self.identify_at
         for r in lease.removals:
             yield from r.wake()
         if lease.stable_at is not None:
@@ -428,8 +435,8 @@ class Drain:
         match event:
             case Surveyed():
                 return self._surveyed(event, now)
-            case Identified(_, identity):
-                return self._identified(identity, now)
+            case Identified():
+                return self._identified(event, now)
             case Told(effect, publisher):
                 return self._told(effect.instance, publisher)
             case Peeked(_, app):
@@ -437,8 +444,7 @@ class Drain:
             case Rostered(_, down):
                 return replace(self._rostered(now), lease=self._each(lambda r: _lose_all(r, down)))
             case Knocked(_, hung, ill):
-                knocked = self._with(knocked=True, hung=hung, ill=ill)
-                return replace(knocked, lease=knocked._each(lambda r: r.skip_inside(now))) if hung or ill else knocked
+                return self._knocked(now, hung=hung, ill=ill)
             case Exited():
                 return self._with(exited_at=now)
             case Signalled(effect):
@@ -503,6 +509,17 @@ class Drain:
             case AwaitExit(life):  # not ours to watch: its listener tells, as where no process is visible
                 return self._with(life=replace(life, pid=None, started=None))
 
+    def _knocked(self, now: float, *, hung: bool, ill: bool) -> "Drain":
+        """An app that was asked to leave may refuse traffic from then on: its health is no illness any more."""
+        lease = self.lease
+        assert lease is not None  # noqa: S101  effects of a lease end with it
+        ill = ill and not any(r.was_asked(now) for r in lease.removals)
+        knocked = self._with(knocked=True, hung=hung, ill=ill)
+        if not (hung or ill):
+            return knocked
+        because = str(Why.HUNG if hung else Why.ILL)
+        return replace(knocked, lease=knocked._each(lambda r: r.skip_inside(now, because)))
+
     def _rostered(self, now: float) -> "Drain":
         return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)
 
@@ -542,11 +559,17 @@ class Drain:
         alone = self.app.ports if len(self.app.ports) == 1 else frozenset()
         return self.rules.ports or self.rules.app_ports or alone
 
-    def _identified(self, identity: Identity | None, now: float) -> "Drain":
+    def _identified(self, event: Identified, now: float) -> "Drain":
+        identity = event.identity
         if identity is None:
             why = "the app's actuator does not show nacosdiscovery: expose it, or set NACOS_DRAIN_NACOS_SERVICE"
             return replace(self, unidentified=why)._next_identify(now)
-        told = replace(self, identity=identity, unidentified="", survey_at=now)
+        starting = identity.instance is None and identity.registers
+        if starting and self.identity is not None:  # its next life has not registered yet; its name is the same
+            identity = replace(identity, instance=self.identity.instance)
+        told = replace(self, identity=identity, unidentified="", nodes=event.nodes or self.nodes)
+        if identity != self.identity:
+            told = replace(told, survey_at=now)
         if self.rules.app_stop_assumed:
             plan = self.rules.plan
             stop = max(ASSUMED_APP_STOP, identity.stop_wait or 0.0)
@@ -554,14 +577,23 @@ class Drain:
             told = replace(told, rules=replace(self.rules, plan=fitted))
         if not identity.registers and not self.rules.services:
             told = replace(told, ready=True)
-        return told._next_identify(now)
+        return told._aware(event, now)._next_identify(now, starting=starting)
 
-    def _next_identify(self, now: float) -> "Drain":
+    def _aware(self, event: Identified, now: float) -> "Drain":
+        """A drain that began before the app had told who it is knows now what to take out."""
+        lease = self.lease
+        if lease is None or not lease.unaware or self.state not in {State.DRAINING, State.RELEASED}:
+            return self
+        if not self.registers:
+            return self._with(nothing=True)
+        removals = self._removals(lease.trigger, lease.mark, event.nodes, now, one_address=event.one_address)
+        return self._with(removals=removals)
+
+    def _next_identify(self, now: float, *, starting: bool = False) -> "Drain":
         """Eagerly until the app has told; after that only when it is another life."""
-        known = self.identity is not None and (self.identity.instance is not None or not self.identity.registers)
-        eager = SURVEY_EAGER if now - self.born < EAGER_FOR else SURVEY_PERIOD * self.rules.jitter
-        at = now + EAGER_FOR * STARTING_FOR if known and not self.unidentified else now + eager
-        return replace(self, identifies=self.identifies + 1, identify_at=at)
+        known = self.identity is not None and not self.unidentified and not starting
+        eager = SURVEY_EAGER if now - self.born < EAGER_FOR or self.lease else SURVEY_PERIOD * self.rules.jitter
+        return replace(self, identifies=self.identifies + 1, identify_at=inf if known else now + eager)
 
     def _told(self, instance: Instance, publisher: Publisher) -> "Drain":
         known = self.known.get(instance)
@@ -660,22 +692,7 @@ class Drain:
     def _start(self, event: Triggered, now: float) -> "Drain":
         if self.lease is not None and self.lease.exited_at is not None and self.stop and self.state is State.RELEASED:
             return self  # the drained app is gone and nothing came after it: nothing to drain, only to end
-        removals = tuple(
-            Removal.begin(
-                instance,
-                event.nodes,
-                now,
-                record=known.record if known else None,
-                record_at=known.at if known else None,
-                seen=known.seen if known else False,
-                by=known.by if known else "",
-                mark=event.mark,
-                roads=self._ladder(instance, event.trigger),
-                publisher=(known.publisher if known else None) or Publisher.UNKNOWN,
-                one_address=event.one_address,
-            )
-            for instance, known in self._targets()
-        )
+        removals = self._removals(event.trigger, event.mark, event.nodes, now, one_address=event.one_address)
         stopped = event.trigger in {Trigger.SIGTERM, Trigger.SIGINT}
         lease = Lease(
             event.id,
@@ -688,6 +705,7 @@ class Drain:
             hook_at=now if event.trigger is Trigger.HOOK else None,
             elsewhere=self.looks_elsewhere,
             nothing=not self.registers,
+            mark=event.mark,
         )
         return replace(
             self,
@@ -698,6 +716,26 @@ class Drain:
             settle=self.settle.freeze(now),
             peek_at=now,
             roster_at=now,
+        )
+
+    def _removals(
+        self, trigger: Trigger, mark: str, nodes: tuple[tuple[str, bool], ...], now: float, *, one_address: bool
+    ) -> tuple[Removal, ...]:
+        return tuple(
+            Removal.begin(
+                instance,
+                nodes,
+                now,
+                record=known.record if known else None,
+                record_at=known.at if known else None,
+                seen=known.seen if known else False,
+                by=known.by if known else "",
+                mark=mark,
+                roads=self._ladder(instance, trigger),
+                publisher=(known.publisher if known else None) or Publisher.UNKNOWN,
+                one_address=one_address,
+            )
+            for instance, known in self._targets()
         )
 
     def _targets(self) -> Iterator[tuple[Instance, Known | None]]:
@@ -771,7 +809,7 @@ class Drain:
             back = tuple(
                 r.bring_back(now, adopt=adopt, same_life=not new_life)
                 for r in removals
-                if adopt or (r.left_behind(now) if new_life else r.touched(now))
+                if adopt or reason == "startup" or (r.left_behind(now) if new_life else r.touched(now))
             )
         return replace(
             self,

@@ -150,6 +150,7 @@ class Evidence:
                 streak=0,
                 failed=True,
                 refused=refused,
+                down=n.down and refused,
                 reads=n.reads + 1,
                 due=max(n.due + period, now),
                 error=error,

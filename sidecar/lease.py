@@ -123,6 +123,7 @@ class Lease:
     hung: bool = False
     ill: bool = False  # by its own health endpoint
     nothing: bool = False  # the app says that it does not register
+    mark: str = ""  # what our disabling write leaves in the record
     dealt_at: float | None = None  # every removal has an answer to its write, or needs none
     proved_at: float | None = None
     proved_on: int = 0  # nodes
@@ -201,6 +202,11 @@ class Lease:
     def skips_settle(self) -> bool:
         """A broken app is left at once: waiting would only keep its callers waiting."""
         return self.hung or self.ill or self.unhealthy
+
+    @property
+    def unaware(self) -> bool:
+        """Whether nobody has told yet what there is to take out."""
+        return not self.removals and not self.nothing and self.exited_at is None
 
     @property
     def stable_at(self) -> float | None:

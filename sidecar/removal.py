@@ -419,12 +419,20 @@ class Removal(Evidence):
             return replace(self, ending="not registered again within 75 s; the idle survey goes on looking")
         return self
 
-    def skip_inside(self, now: float) -> "Removal":
-        """The app is broken: ask Nacos instead, at once."""
+    def was_asked(self, now: float) -> bool:
+        """Whether the app has been asked to leave, or is being asked."""
+        return self._asked(now) is not None
+
+    def skip_inside(self, now: float, because: str) -> "Removal":
+        """The app is broken: ask Nacos instead, as soon as no answer to the app can be in flight."""
         if self.goal is not Goal.OUT or not self.inside or self.acked_at is not None:
             return self
-        passed = replace(self, asked=self._asked(now), road=len(self.roads) - 1)
-        return passed._schedule(now) if self.write_at is not None else passed
+        sent = self.write_at if self._under_way(now) else None
+        told = f"{self.roads[self.road].name}: {because}"
+        passed = replace(self, asked=self._asked(now), road=len(self.roads) - 1, given_up=(*self.given_up, told))
+        if self.write_at is None:
+            return passed
+        return passed._schedule(now if sent is None else max(now, sent + IN_FLIGHT))
 
     def _read(self, effect: Read, record: Record | None, now: float) -> "Removal":
         node, was_clean = self.node(effect.node), self.was_clean(effect.node)

@@ -113,9 +113,7 @@ def _deregister(lease: Lease, released: float | None, limit: float, *, over: boo
         detail = "nothing could be looked for: set NACOS_DRAIN_NACOS_PORT (several ports listen here, or none)"
         return PhaseReport(Phase.DEREGISTER, Ending.FAILED, 0.0, detail)
     errors = [r.error for r in lease.removals if r.error]
-    late = (
-        lease.dealt_at is not None and released is not None and lease.dealt_at > released and not lease.proved_by_us
-    )
+    late = lease.dealt_at is not None and released is not None and lease.dealt_at > released and not lease.proved_by_us
     if lease.dealt_at is not None and not late:
         seconds = lease.dealt_at - lease.started
         acked = [r for r in lease.removals if r.acked_at is not None]

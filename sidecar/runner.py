@@ -160,19 +160,25 @@ class Runner:
 
     def _advance(self, events: tuple[Event, ...]) -> None:
         now = self._now = max(self._now, self._loop.time())
-        last = len(events) - 1
-        for nth, event in enumerate(events):
-            if nth and not self.drain.wants(event.effect, now):  # type: ignore[union-attr]  # several: all are results
-                continue
-            before, after = self.drain, self.drain.take(event, now)
-            self.drain = after.advance(now) if nth == last else after
-            for observer in self.observers:
-                with contextlib.suppress(Exception):  # a full disk or a closed stdout must not stop a drain
-                    observer(before, self.drain, event, now)
+        told: tuple[Drain, Event] | None = None  # the state before the newest event that was taken in
+        for event in events:
+            if told is not None:
+                if not self.drain.wants(event.effect, now):  # type: ignore[union-attr]  # several: all are results
+                    continue
+                self._tell(*told, now)
+            told = self.drain, event
+            self.drain = self.drain.take(event, now)
         self.drain = self.drain.advance(now)
+        if told is not None:
+            self._tell(*told, now)
         self._reconcile(now)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _tell(self, before: Drain, event: Event, now: float) -> None:
+        for observer in self.observers:
+            with contextlib.suppress(Exception):  # a full disk or a closed stdout must not stop a drain
+                observer(before, self.drain, event, now)
 
     def _reconcile(self, now: float) -> None:
         if not self._open:
@@ -293,7 +299,7 @@ class Runner:
         identity = await self._app_actuator().identity(ports)
         if identity is not None and identity.servers:
             self._registry.aim(identity.servers)
-        return core.Identified(effect, identity)
+        return core.Identified(effect, identity, self._registry.nodes(), self._registry.one_address)
 
     async def _healthy(self) -> bool | None:
         """What the app says of its health; None: it does not answer in time. Without such an endpoint it is well."""

@@ -166,7 +166,7 @@ class SimDoor:
         self.nacos, self.instances, self.manner = nacos, instances or (SHOP,), manner
         self.calls: list[tuple[float, str]] = []
         self.health: bool | None = True
-        self.hangs = False
+        self.hangs = ""  # what is never answered: "offline", or "*" for all
         self.says: Identity | None = None
         self.stops = True
         self.app: SimApp | None = None
@@ -174,7 +174,7 @@ class SimDoor:
     async def _call(self, what: str) -> None:
         self.calls.append((round(asyncio.get_running_loop().time() - self.nacos.began, 3), what))
         await asyncio.sleep(LATENCY)
-        if self.hangs:
+        if self.hangs == "*" or (self.hangs and what.startswith(self.hangs)):
             await asyncio.Event().wait()
 
     async def offline(self, road: str) -> None:

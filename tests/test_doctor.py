@@ -1044,7 +1044,7 @@ async def test_the_right_to_write_is_asked_for_once() -> None:
 async def test_what_is_wrong_is_looked_at_again_until_it_is_not() -> None:
     async with stage() as s:
         readers(s)
-        async with serving(s, period=0.05, probe_within=0.0) as w:
+        async with serving(s, period=0.05, probe_within=0.0, probe_again=0.1) as w:
             await w.runs(3)
             assert w.verdicts["permission"] == "failing"
             assert w.told[-1][1] is True

@@ -86,11 +86,11 @@ async def test_a_door_without_effect_is_given_three_seconds() -> None:
 async def test_a_door_that_hangs_is_given_three_seconds() -> None:
     nacos = SimNacos()
     door = SimDoor(nacos)
+    door.hangs = "offline"
     async with world(inside(), nacos, door=door) as w:
-        door.hangs, door.health = True, None
-        w.runner.drain = replace(w.runner.drain, rules=replace(w.runner.drain.rules, actuator=False))
         await hook(w)
-        assert writes(nacos)[0] in {(1.0, "disable a"), (3.01, "disable a")}  # its health hangs too
+        assert writes(nacos) == [(3.01, "disable a")]
+        assert "nacos-deregister: no answer within 3 s" in w.report()["notes"]  # type: ignore[operator]
 
 
 async def test_what_the_app_only_disables_is_claimed_and_swept() -> None:
@@ -143,9 +143,9 @@ async def test_an_app_that_is_hung_is_not_waited_for() -> None:
     nacos = SimNacos()
     door = SimDoor(nacos)
     async with world(inside(cache=35), nacos, door=door) as w:
-        door.hangs = w.app.hangs = True
+        door.hangs, w.app.hangs = "*", True
         assert await hook(w) < 3
-        assert writes(nacos)[0] == (1.0, "disable a")
+        assert writes(nacos)[0] == (1.01, "disable a")  # a second after it was asked
         assert w.phases()["SETTLE"] == "skipped"
 
 
@@ -156,6 +156,17 @@ async def test_an_app_that_calls_itself_ill_is_left_at_once() -> None:
     async with world(inside(cache=35), nacos, door=door) as w:
         assert await hook(w) < 2
         assert "says that it is down" in str(w.report()["phases"])
+
+
+async def test_an_app_that_refuses_traffic_because_it_was_asked_to_leave_is_not_ill() -> None:
+    """A readiness that turns 503 is part of many a deregistering endpoint: it must not cost the whole SETTLE."""
+    nacos = SimNacos()
+    door = SimDoor(nacos)
+    door.health = False
+    async with world(inside(), nacos, door=door, warm=0.5) as w:  # a fresh snapshot: it is asked at once
+        await hook(w)
+        assert door.calls[0][1] == "offline nacos-deregister"
+        assert w.phases()["SETTLE"] == "expired"
 
 
 # -- which road for whom ---------------------------------------------------------------------------------------------
@@ -268,6 +279,38 @@ async def test_an_app_that_says_who_it_is_needs_no_settings() -> None:
         w.mark_zero()
         assert await hook(w) == CLEAN + 5
         assert w.report()["outcome"] == "drained"
+
+
+async def test_a_drain_that_begins_before_the_app_has_told_takes_it_out_when_it_has() -> None:
+    nacos = SimNacos()
+    door = SimDoor(nacos)
+    async with world(unnamed(), nacos, door=door, warm=5) as w:
+        answered = asyncio.create_task(hook(w))
+        await w.at(2)
+        door.says = Identity(SHOP)
+        await answered
+        assert w.report()["outcome"] == "drained"
+        assert w.now() < 10
+
+
+async def test_an_app_that_is_starting_again_is_still_who_it_was() -> None:
+    """After a container restart nacosdiscovery says port -1 for a while; a hook may come just then."""
+    nacos = SimNacos()
+    door = SimDoor(nacos)
+    door.says = Identity(SHOP)
+    async with world(unnamed(), nacos, door=door) as w:
+        door.says = Identity(None)
+        w.app.exit()
+        nacos.deregister()
+        w.app.restart()
+        await w.at(20)
+        assert w.runner.drain.services == (SHOP.service,)
+        answered = asyncio.create_task(hook(w))
+        await w.at(21)
+        nacos.register()
+        await answered
+        assert not nacos.listed()
+        assert w.report()["proved_gone"] is True
 
 
 async def test_a_set_app_stop_is_not_overruled_by_the_app() -> None:

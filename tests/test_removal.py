@@ -319,6 +319,15 @@ def test_a_node_that_refuses_and_is_called_down_is_left_out_until_it_answers() -
     assert w.removal.view(w.removal.nodes[1]) is View.LISTED
 
 
+def test_a_node_that_was_down_and_hangs_now_counts_again() -> None:
+    w = walk().ack().unread("b", refused=True)
+    w.removal = w.removal.lose("b")
+    w.to(0.25).unread("b")
+    assert w.removal.view(w.removal.nodes[1]) is View.UNKNOWN
+    w.clean_rounds(0.5, 2, "a")
+    assert not w.removal.proved
+
+
 def test_a_node_that_only_hangs_is_not_left_out_whatever_another_says_of_it() -> None:
     w = walk().ack().unread("b")
     assert not w.removal.lose("b").nodes[1].down
@@ -450,10 +459,20 @@ def test_a_road_whose_acknowledgement_changed_nothing_is_left_after_three_second
 def test_a_broken_app_is_not_asked(known: Record) -> None:
     w = ladder(record=known)
     if known.healthy:
-        w.removal = w.removal.skip_inside(1.0)
+        w.removal = w.removal.skip_inside(1.0, "hung")
         w.to(1.0)
     assert isinstance(w.write(), Disable)
-    assert w.removal.skip_inside(2.0) == w.removal
+    assert w.removal.skip_inside(2.0, "hung") == w.removal
+
+
+def test_an_app_that_turns_out_broken_while_it_is_asked_may_still_leave() -> None:
+    w = ladder().to(0.2)
+    w.removal = w.removal.skip_inside(0.2, "hung")
+    assert not w.wanted(Offline)
+    assert not w.wanted(Disable), "an edit right after it left would never expire"
+    assert isinstance(w.to(1.0).write(), Disable)
+    assert w.removal.given_up == ("actuator: hung",)
+    assert w.removal.touched(1.0)
 
 
 def test_what_the_app_took_out_and_a_beat_brought_back_is_taken_out_by_nacos() -> None:

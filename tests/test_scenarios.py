@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sim import SHOP, Node, SimApp, SimNacos, World, hook, ready, rules, world
 
-from sidecar.drain import Refusal
+from sidecar.drain import Drain, Refusal
 from sidecar.lease import Release, Residue, State, Trigger
 from sidecar.registration import Instance, Service
 
@@ -87,6 +87,38 @@ async def test_a_node_that_hangs_is_unknown_and_never_gone() -> None:
         assert answered == round(0.02 + 2.5 + 40, 2)  # 2.5 s after the acknowledged write, then the cap
         assert w.report()["outcome"] == "unproven"
         assert "no answer from b" in str(w.report()["phases"])
+
+
+async def test_a_mark_that_somebody_has_enabled_in_the_console_is_emptied() -> None:
+    nacos = SimNacos()
+    nacos.register()
+    nacos.records[SHOP] = replace(nacos.records[SHOP], mark="2026-01-31T12:00:00Z/pod-0")
+    async with world(None, nacos, registered=False) as w:
+        assert w.runner.drain.state is State.ARMED
+        assert not nacos.records[SHOP].mark
+        assert nacos.records[SHOP].enabled
+
+
+@pytest.mark.parametrize("dies", [0.3, 0.55, 0.6, 0.9, 1.4])
+@pytest.mark.parametrize("lag", [0.0, 0.25, 0.5])
+async def test_every_turn_of_the_story_is_told_even_where_results_come_by_the_dozen(dies: float, lag: float) -> None:
+    nacos = SimNacos(a=Node(lag=lag), b=Node(), c=Node())
+    async with world(rules(cache=0), nacos) as w:
+        told: list[str] = []
+
+        def hear(before: Drain, after: Drain, *_: object) -> None:
+            was, now = before.lease, after.lease
+            names = ("released_at", "exited_at", "final_at")
+            told.extend(n for n in names if getattr(now, n, None) is not None and getattr(was, n, None) is None)
+
+        w.runner.observers.append(hear)
+        answered = asyncio.create_task(hook(w))
+        await w.at(dies)
+        w.app.exit()
+        nacos.deregister()
+        await answered
+        await w.at(12)
+        assert sorted(told) == ["exited_at", "final_at", "released_at"]
 
 
 async def test_what_leaves_by_itself_after_an_unproved_release_is_no_merit_of_the_drain() -> None:

@@ -1041,3 +1041,9 @@ def test_no_message_and_no_repr_has_a_secret_in_it(tmp_path: Path) -> None:
 def test_the_check_for_secrets_would_find_one() -> None:
     assert traces(CANARY)[0] in f"so {CANARY} it is"
     assert Secret(CANARY).read() == CANARY
+
+
+def test_a_subscription_needs_to_know_its_servers_from_the_start() -> None:
+    with pytest.raises(SettingsError, match="PUSH_WATCH='true': needs NACOS_DRAIN_NACOS_SERVER_ADDR"):
+        load({"NACOS_DRAIN_PUSH_WATCH": "true"})
+    assert load({"NACOS_DRAIN_PUSH_WATCH": "true", "NACOS_DRAIN_NACOS_SERVER_ADDR": "nacos"}).settings.push_watch

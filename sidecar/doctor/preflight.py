@@ -18,13 +18,14 @@ from sidecar.lease import State
 from sidecar.runner import Runner
 from sidecar.settings import Loaded
 
-from .checks import bad
+from .checks import Check, bad
 from .rehearsal import Known, Parts, examine, judge
 
 
 FIRST = 10.0  # seconds after the start, where no survey comes to an end
 PERIOD = 300.0
 PROBE_WITHIN = 300.0
+PROBE_AGAIN = 3600.0  # where writing is not allowed: somebody has to change that first
 JITTER = (0.85, 1.15)
 PERMISSION = "permission"
 
@@ -46,16 +47,18 @@ class Preflight:
         *,
         period: float = PERIOD,
         probe_within: float = PROBE_WITHIN,
+        probe_again: float = PROBE_AGAIN,
     ) -> None:
         self._parts = parts
         self._loaded = loaded
         self._runner = runner
         self._tell = tell
-        self._period = period
+        self._period, self._probe_again = period, probe_again
         self._loop = asyncio.get_running_loop()
         self._born = self._loop.time()
         self._probe_at = self._born + _between(0.0, probe_within)
         self._known = Known()
+        self._permission: Check | None = None  # as the newest probe found it
         self._asking: asyncio.Task[None] | None = None
         self._armed, self._surveyed, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._armed.set()
@@ -94,8 +97,8 @@ class Preflight:
         """When to ask again by itself; None: never."""
         now = self._loop.time()
         moments = [now + self._period * _between(*JITTER)] if self._bad else []
-        if not self._known.permitted and now < self._probe_at:
-            moments.append(self._probe_at)
+        if not self._known.permitted:
+            moments.append(max(now, self._probe_at))
         return min(moments, default=None)
 
     def _observe(self, before: Drain, after: Drain, event: core.Event, _now: float) -> None:
@@ -120,10 +123,15 @@ class Preflight:
         now = self._loop.time()
         starting = not drain.ready and now - drain.born < EAGER_FOR
         checks = judge(replace(findings, starting=starting))
-        self._bad = bad(each for each in checks if each.name != PERMISSION or probe)
+        if probe:
+            self._permission = next(each for each in checks if each.name == PERMISSION)
+            self._probe_at = now + self._probe_again * _between(*JITTER)
+        elif (known := self._permission) is not None and not self._known.permitted:
+            checks = tuple(known if each.name == PERMISSION else each for each in checks)
+        self._bad = bad(each for each in checks if each.name != PERMISSION)
         at = self._runner.wall(now)
         self.rows = [{**each.as_json(), "at": at} for each in checks]
-        self._tell(self.rows, self._bad)
+        self._tell(self.rows, self._bad or (self._permission is not None and bad([self._permission])))
 
 
 def _between(least: float, most: float) -> float:

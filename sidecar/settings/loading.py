@@ -126,7 +126,7 @@ def load(
             faults.append(value.fault(f"set together with {option.file_variable}"))
     faults += [*_missing(given, need_nacos=need_nacos), *_two_logins(given)]
     if need_nacos:
-        faults += _idle(given, values)
+        faults += [*_idle(given, values), *_unwatched(given, values)]
     unknown, reserved = _strangers(environ)
     if faults + reserved:
         raise SettingsError(faults + reserved)
@@ -167,6 +167,12 @@ def _missing(given: Mapping[str, _Given], *, need_nacos: bool) -> Iterator[Fault
     for option in declared():
         if option.path in because and option.path not in given:
             yield Fault(option.variable, "", f"not set{because[option.path]}", option.kind.valid)
+
+
+def _unwatched(given: Mapping[str, _Given], values: Mapping[str, Any]) -> Iterator[Fault]:
+    """A subscription is made at the start, before the app can have told which servers it uses."""
+    if values.get("push_watch") and "nacos.server_addr" not in given:
+        yield given["push_watch"].fault(f"needs {PREFIX}NACOS_SERVER_ADDR", "set that too, or leave it unset")
 
 
 def _two_logins(given: Mapping[str, _Given]) -> Iterator[Fault]:

@@ -1,6 +1,7 @@
 """The Actuator: which request goes where, and what its answer means for the drain."""
 
 import asyncio
+import contextlib
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -56,6 +57,7 @@ class SpringActuator:
         self._http = http
         self._configured = url.rstrip("/") if url else None
         self._found: str | None = None
+        self._last: str | None = None  # where it was found before: a management port opens later than the app's
         self._login = login
         self._deregister = deregister
         self._registry = (Endpoint.REGISTRY.value, OLD_REGISTRY)  # first the one that was there the last time
@@ -144,21 +146,31 @@ class SpringActuator:
     # -- finding it ------------------------------------------------------------------------------------------------
 
     async def _search(self, ports: frozenset[int]) -> Identity | None:
-        """Ask each port once, and keep the one that tells."""
-        bases = [f"http://127.0.0.1:{port}/actuator" for port in sorted(ports)]
-        calls = [self._call(Endpoint.DISCOVERY, "GET", base) for base in bases]
-        answers = await asyncio.gather(*map(self._knock, calls))
-        for base, call, answer in zip(bases, calls, answers, strict=True):
+        """Ask each port once, and where it was the last time; keep the one that tells of a port that listens here.
+
+        Behind a shared address (hostNetwork, a VM) there may be several apps: which is ours nobody can tell.
+        """
+        bases = dict.fromkeys(f"http://127.0.0.1:{port}/actuator" for port in sorted(ports))
+        bases |= {self._last: None} if self._last is not None else {}
+        calls = {base: self._call(Endpoint.DISCOVERY, "GET", base) for base in bases}
+        answers = dict(zip(calls, await asyncio.gather(*map(self._knock, calls.values())), strict=True))
+        found: dict[str, Discovery] = {}
+        for base, answer in answers.items():
             if answer is not None and answer.status == HTTPStatus.OK:
-                try:
-                    told = _read(call, answer)
-                except Unavailable:
-                    continue  # an app's own page for whatever it does not know
-                self._found = base
-                return self._take(told)
-        for call, answer in zip(calls, answers, strict=True):
+                with contextlib.suppress(Unavailable):  # an app's own page for whatever it does not know
+                    found[base] = _read(calls[base], answer)
+        ours = {b: d for b, d in found.items() if d.identity.instance is None or d.identity.instance.port in ports}
+        if len({told.identity.instance for told in ours.values()}) > 1:
+            raise Rejected(f"several apps show their actuator here ({', '.join(ours)}): set NACOS_DRAIN_ACTUATOR_URL")
+        for base, told in ours.items():
+            self._found = self._last = base
+            return self._take(told)
+        for base, answer in answers.items():
             if answer is not None and answer.status in CLOSED:
-                accept(answer.status, call)
+                raise Rejected(
+                    f"{calls[base]} answers {answer.status}: set NACOS_DRAIN_ACTUATOR_URL; "
+                    "a login is sent to a configured actuator only"
+                )
         return None
 
     async def _knock(self, call: Call) -> Answer | None:
@@ -225,7 +237,8 @@ class SpringActuator:
         return Call(Endpoint.DEREGISTER, method, where, self._login is not None and not elsewhere, elsewhere)
 
     def _call(self, endpoint: Endpoint, method: str, base: str, *, name: str = "") -> Call:
-        return Call(endpoint, method, f"{base}/{name or endpoint}", self._login is not None)
+        known = self._login is not None and self._configured is not None
+        return Call(endpoint, method, f"{base}/{name or endpoint}", known)
 
     async def _send(self, call: Call, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Answer:
         sent = dict(headers or {})

@@ -62,8 +62,7 @@ def accept(status: int, call: Call) -> None:
     if HTTPStatus.OK <= status < MULTIPLE_CHOICES:
         return
     message = f"{call} answers {status}: {_step(status, call)}"
-    failed = status == HTTPStatus.INTERNAL_SERVER_ERROR and call.method != "GET"  # it has tried: that is a verdict
-    if (status >= HTTPStatus.INTERNAL_SERVER_ERROR and not failed) or status in WAITS:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in WAITS:  # a 500 may come after half of the work
         raise Unavailable(message)
     raise Rejected(message)
 

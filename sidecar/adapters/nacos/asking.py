@@ -1,5 +1,6 @@
 """One question to one node: known dialect, login and signature before it, a judgement of the answer after it."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -65,6 +66,9 @@ class Asking:
             except Unavailable as error:
                 raise Unavailable(f"{node.name} {quote(str(error))}") from error
             result = "ok"
+        except asyncio.CancelledError:  # another node was faster, or time is up: no verdict on this one
+            result = "unanswered"
+            raise
         except NotThere:
             result = "absent"
             raise
@@ -74,7 +78,7 @@ class Asking:
         else:
             return understood
         finally:
-            node.well = result != "unavailable"
+            node.well = result != "unavailable" and (node.well or result != "unanswered")
             node.answered |= result in {"ok", "absent"}
             self._on_request(node.name, op, result)
 
