@@ -44,6 +44,7 @@ LAST_WORD = 1.0  # our own exit comes so long before the grace period ends
 EVIDENCE_AFTER_EXIT = 5.0
 OLD_LIFE = 60.0
 ROSTER_PERIOD = 2.0
+HEALTH_FIRST = 0.1  # a deregistering endpoint may make the app refuse traffic, and its health would say so
 DUBBO = "dubbo"  # the road for what Dubbo has registered
 DUBBO_NAMES = ("providers:", "consumers:")  # how it names the services of its interfaces
 
@@ -318,8 +319,10 @@ class Drain:
             return
         lease = self.lease if self.state in {State.DRAINING, State.RELEASED} else None
         if lease is not None:
+            held = self._held(lease, now)
             for r in lease.removals:
-                yield from r.wanted(now, may_write=self._may_write(lease))
+                wanted = r.wanted(now, may_write=self._may_write(lease))
+                yield from (e for e in wanted if not (held and isinstance(e, Offline)))
             if lease.exited_at is None:
                 yield from self._about_the_app(lease, now)
             if self.roster_at <= now and any(n.refused and not n.down for r in lease.removals for n in r.nodes):
@@ -343,6 +346,10 @@ class Drain:
         stranger = next((k for k in self.known.values() if k.publisher is None and k.by), None)
         if stranger is not None:
             yield Inquire(stranger.record.instance, stranger.by)
+
+    def _held(self, lease: Lease, now: float) -> bool:
+        """Whether the app is not asked to leave yet, as it is being asked for its health."""
+        return self.rules.actuator and not lease.knocked and now < lease.started + HEALTH_FIRST
 
     def _about_the_app(self, lease: Lease, now: float) -> Iterator[Effect]:
         if not lease.knocked and lease.released_at is None and self.app.port is not Port.CLOSED:
@@ -391,6 +398,7 @@ class Drain:
         if lease.stable_at is not None:
             yield lease.stable_at
         yield from (lease.proof_limit, lease.deadline, lease.settle_end(now), lease.grace_end, self.roster_at)
+        yield lease.started + HEALTH_FIRST
         yield lease.started + removal.FIRST_LOOK_TIMEOUT
         yield from (lease.grace_end + LEASE_SLACK, lease.grace_end - UNDO_BEFORE_END, lease.grace_end - LAST_WORD)
         clock = lease.clock(now)
@@ -513,12 +521,13 @@ class Drain:
         """An app that was asked to leave may refuse traffic from then on: its health is no illness any more."""
         lease = self.lease
         assert lease is not None  # noqa: S101  effects of a lease end with it
-        ill = ill and not any(r.was_asked(now) for r in lease.removals)
+        held = self._held(lease, now)
+        ill = ill and (held or not any(r.was_asked(now) for r in lease.removals))
         knocked = self._with(knocked=True, hung=hung, ill=ill)
         if not (hung or ill):
             return knocked
         because = str(Why.HUNG if hung else Why.ILL)
-        return replace(knocked, lease=knocked._each(lambda r: r.skip_inside(now, because)))
+        return replace(knocked, lease=knocked._each(lambda r: r.skip_inside(now, because, held=held)))
 
     def _rostered(self, now: float) -> "Drain":
         return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)

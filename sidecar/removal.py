@@ -423,13 +423,14 @@ class Removal(Evidence):
         """Whether the app has been asked to leave, or is being asked."""
         return self._asked(now) is not None
 
-    def skip_inside(self, now: float, because: str) -> "Removal":
-        """The app is broken: ask Nacos instead, as soon as no answer to the app can be in flight."""
+    def skip_inside(self, now: float, because: str, *, held: bool = False) -> "Removal":
+        """The app is broken: ask Nacos instead, at once where it has not been asked (`held`), else when it is quiet."""
         if self.goal is not Goal.OUT or not self.inside or self.acked_at is not None:
             return self
-        sent = self.write_at if self._under_way(now) else None
+        sent = self.write_at if self._under_way(now) and not held else None
         told = f"{self.roads[self.road].name}: {because}"
-        passed = replace(self, asked=self._asked(now), road=len(self.roads) - 1, given_up=(*self.given_up, told))
+        asked = self.asked if held else self._asked(now)
+        passed = replace(self, asked=asked, road=len(self.roads) - 1, given_up=(*self.given_up, told))
         if self.write_at is None:
             return passed
         return passed._schedule(now if sent is None else max(now, sent + IN_FLIGHT))

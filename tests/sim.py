@@ -166,6 +166,7 @@ class SimDoor:
         self.nacos, self.instances, self.manner = nacos, instances or (SHOP,), manner
         self.calls: list[tuple[float, str]] = []
         self.health: bool | None = True
+        self.slow_health = 0.0
         self.hangs = ""  # what is never answered: "offline", or "*" for all
         self.says: Identity | None = None
         self.stops = True
@@ -204,6 +205,7 @@ class SimDoor:
 
     async def healthy(self) -> bool | None:
         await self._call("health")
+        await asyncio.sleep(self.slow_health)
         return self.health
 
     async def shutdown(self) -> None:

@@ -1,5 +1,7 @@
 """Rows of the fault table: apps that can take themselves out, scripted after what real ones were measured to do."""
 
+import asyncio
+
 from contract.actuators import ScriptedApp
 from real.rows import NOTHING, Case, Told, describe, fault
 
@@ -181,3 +183,18 @@ async def shut_down(c: Case) -> Told:
     phases = {phase["phase"]: phase["outcome"] for phase in report["phases"]}
     assert (phases["RELEASE"], phases["AWAIT_EXIT"]) == ("met", "met")
     return Told(report, await c.successor(), c.agree(report))
+
+
+@fault("the app's health says that it is down", "scripted app", CONSUMER_CACHE="35", GRACE_PERIOD="90")
+async def ill(c: Case) -> Told:
+    await c.start_scripted("2025.1", fault=["health=503"])
+    await asyncio.sleep(1.5)  # the snapshot is old: health answers before the app is asked to leave
+    c.trigger()
+    report = await c.released()
+    phases = {phase["phase"]: phase["detail"] for phase in report["phases"]}
+    assert "says that it is down" in phases["SETTLE"], phases
+    await c.exit()
+    report = await c.final()
+    told = Told(report, await c.successor(), c.agree(report))
+    assert told.road == "openapi"
+    return told

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from dataclasses import replace
 
-from real.rows import Case, Told, describe, fault
+from real.rows import Case, Told, describe, fault, free_port
 from rig.wire import Wire
 
 
@@ -43,7 +43,7 @@ async def forbidden(c: Case) -> Told:
     proved = c.agree(told)
     record = await c.record()
     await c.exit()
-    return Told(await c.final(), describe(record), proved)
+    return Told(await c.final(), f"nothing was written: {describe(record)} until it exits", proved)
 
 
 @fault("a wrong namespace", NACOS_NAMESPACE="nowhere")
@@ -57,7 +57,7 @@ async def wrong_key(c: Case) -> Told:
     told = await c.released()
     assert told["outcome"] == "never_seen"
     proved = c.agree(told)
-    left = describe(await c.record())
+    left = f"nothing was written: {describe(await c.record())} until it exits"
     await c.exit()
     return Told(told, left, proved)
 
@@ -72,7 +72,7 @@ async def refused(c: Case) -> Told:
         assert told["outcome"] == "unproven"
         assert told["instances"][0]["nodes"][0]["view"] == "unknown"
         proved = c.agree(told)
-        left = describe(await c.record())
+        left = f"nothing was written: {describe(await c.record())} until it exits"
         await c.exit()
         return Told(told, left, proved)
 
@@ -86,7 +86,7 @@ async def stalled(c: Case) -> Told:
         told = await c.released()
         assert told["outcome"] == "unproven"
         proved = c.agree(told)
-        left = describe(await c.record())
+        left = f"nothing was written: {describe(await c.record())} until it exits"
         await c.exit()
         return Told(told, left, proved)
 
@@ -113,6 +113,7 @@ async def back_in_time(c: Case) -> Told:
 async def spared(c: Case) -> Told:
     await c.listen()
     await c.register()
+    await c.yard.observer.until(c.instance, listed=True)
     await c.yard.operator.set_enabled(c.instance, enabled=False)
     await c.yard.observer.until(c.instance, listed=False)
     await c.serve()
@@ -164,7 +165,7 @@ async def canary(c: Case) -> Told:
     assert record.weight == 9.0
     told = await c.final()
     await c.exit()
-    return Told(told, "nothing: given back with the new weight", c.agree(told))
+    return Told(told, "nothing: given back with the new weight", c.agree(told, until=c.answered))
 
 
 @fault("its beats have stopped: Nacos lists it as unhealthy", "HTTP beat", CONSUMER_CACHE="35", GRACE_PERIOD="90")
@@ -264,3 +265,75 @@ async def sidecar_alone(c: Case) -> Told:
     left = f"nothing: listed again ({describe(await c.record())})"
     await c.exit()
     return Told(report, left, None)
+
+
+@fault("somebody is in a hurry (POST /release)", CONSUMER_CACHE="35", GRACE_PERIOD="90")
+async def hurried(c: Case) -> Told:
+    await c.start()
+    c.trigger()
+    await c.until(c.is_verified, "it is proved")
+    async with c.http.post(c.url("/release")) as answer:
+        assert answer.status == 200
+    await c.released(within=2)
+    await c.exit()
+    told = await c.final()
+    assert told["outcome"] == "drained"
+    return Told(told, await c.successor(), c.agree(told))
+
+
+@fault("the hook's caller hangs up, and a second one joins")
+async def joined(c: Case) -> Told:
+    await c.start()
+    c.trigger()
+    await c.until(c.is_out, "it is out")
+    assert c.hook is not None
+    c.hook.cancel()
+    started, first = c.started, (await c.status())["report"]["id"]
+    c.trigger()
+    c.started = started
+    report = await c.released()
+    assert report["id"] == first, "one drain"
+    await c.exit()
+    told = await c.final()
+    return Told(told, await c.successor(), c.agree(told))
+
+
+@fault("the app crashes, and nobody asks for a drain")
+async def crashed(c: Case) -> Told:
+    """Never enabled=false: the restarted container would be born disabled."""
+    await c.start()
+    c.started = asyncio.get_running_loop().time()
+    await c.exit()
+    await c.listen()
+    await c.register()
+    listed = await c.yard.observer.until(c.instance, listed=True, within=3)
+    assert (await c.status())["state"] == "armed"
+    c.answered = listed
+    await c.exit()
+    return Told({"instances": [], "outcome": "no drain", "phases": []}, await c.successor(), None)
+
+
+@fault("the sidecar is stopped first (compose): its exit is the release")
+async def stopped_first(c: Case) -> Told:
+    await c.start(KUBERNETES="no")
+    assert c.sidecar is not None
+    c.started = asyncio.get_running_loop().time()
+    c.sidecar.terminate()
+    assert await c.sidecar.wait() == 0
+    c.answered = asyncio.get_running_loop().time()
+    report = next(line for line in reversed(c.log) if line["event"] == "drain.finished")
+    assert report["proved_gone"] is True
+    assert await c.is_out()
+    record = await c.record()
+    await c.exit()
+    return Told(report, f"{describe(record)}: it expires a minute after the app's end", None)
+
+
+@fault("Dubbo's QoS port is closed")
+async def without_qos(c: Case) -> Told:
+    await c.start(DUBBO_QOS=f"127.0.0.1:{free_port()}")
+    report = await c.drained()
+    told = Told(report, await c.successor(), c.agree(report))
+    assert (told.road, report["outcome"]) == ("openapi", "drained")
+    assert "qos" in " ".join(report["notes"]).lower()
+    return told
