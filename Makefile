@@ -41,7 +41,7 @@ test-contract:
 test-processes:
 	$(PYTEST) $(QUICK) $(PROCESSES) $(ARGS)
 
-CORE := plan evidence removal settle lease drain report
+CORE := plan evidence removal settle lease wishes drain report
 cover: .venv  ## the branch coverage gate on the core
 	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py settle.py drain.py report.py scenarios.py inside.py) \
 	  $(addprefix --cov=sidecar.,$(CORE)) --cov-branch --cov-report=term-missing --cov-fail-under=98

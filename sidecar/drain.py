@@ -26,6 +26,34 @@ from .plan import ASSUMED_APP_STOP, Plan, fit
 from .registration import OPENAPI, Identity, Instance, Publisher, Record, Road, Service
 from .removal import Goal, Offline, Online, Removal
 from .settle import Settle, Verdict
+from .wishes import (
+    Answer,
+    Asked,
+    AwaitExit,
+    Effect,
+    Event,
+    Exited,
+    Failed,
+    Identified,
+    Identify,
+    Inquire,
+    Knock,
+    Knocked,
+    Left,
+    OwnEffect,
+    Peek,
+    Peeked,
+    Roster,
+    Rostered,
+    Shutdown,
+    Signal,
+    Signalled,
+    Survey,
+    Surveyed,
+    Tick,
+    Told,
+    Triggered,
+)
 
 
 SURVEY_PERIOD = 30.0  # a fleet of 1,500 pods must not load Nacos
@@ -35,7 +63,6 @@ EAGER_FOR, STARTING_FOR = 120.0, 900.0
 # the app's start; at the trigger it is looked at afresh.
 PEEK_STARTING, PEEK_IDLE, PEEK_PERIOD = 2.0, 15.0, 0.25
 VANISHED_FOR = 2.0  # an invisible app whose listener is closed for so long has exited
-KNOCK_TIMEOUT = 1.0
 STARTUP_HOLD = 3.0  # a sidecar that restarts in the middle of a drain is asked again within this time
 LEASE_SLACK = 5.0
 UNDO_BEFORE_END = 3.0
@@ -66,194 +93,6 @@ class Rules:
     actuator: bool = False  # whether the app can be asked who it is
     app_stop_assumed: bool = False  # APP_STOP is not set: a longer wait that is built into the app counts
     jitter: float = 1.0  # of the survey's period, so that a fleet does not ask in step
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The small read of an idle sidecar: what one node shows of one service."""
-
-    service: Service
-    turn: int
-    timeout: float = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class Identify:
-    """Ask the app how it is registered. Without a configured address it is looked for on these ports."""
-
-    ports: frozenset[int]
-    turn: int
-    timeout: float = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Inquire:
-    """Ask who holds an instance in the registry."""
-
-    instance: Instance
-    node: str
-    timeout: float = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Peek:
-    """Look at the app's listening sockets. No ports: all but our own."""
-
-    ports: frozenset[int]
-    turn: int
-    timeout: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Knock:
-    """Ask whether the app still accepts a connection, and whether its health endpoint is content."""
-
-    ports: frozenset[int]
-    timeout: float = KNOCK_TIMEOUT + 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitExit:
-    """Wait for a visible process to be gone."""
-
-    life: Life
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Tell the app to stop, or make it."""
-
-    life: Life | None
-    kill: bool
-    timeout: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shutdown:
-    """Ask the app to stop by itself."""
-
-    timeout: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Roster:
-    """Ask the nodes that answer which members are down."""
-
-    turn: int
-    timeout: float = 2.0
-
-
-OwnEffect = Survey | Identify | Inquire | Peek | Knock | AwaitExit | Signal | Shutdown | Roster
-Effect = removal.Effect | OwnEffect
-
-
-@dataclass(frozen=True, slots=True)
-class Triggered:
-    """Somebody asked for a drain. `mark` is what our disabling write leaves in the record."""
-
-    trigger: Trigger
-    id: str
-    mark: str
-    nodes: tuple[tuple[str, bool], ...]  # name, required
-    one_address: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """`/release` or `/resume`."""
-
-    resume: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A person at a terminal stops this sidecar, not the app: give back what was taken, and go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """All records of a service on one of this pod's addresses, disabled ones too."""
-
-    effect: Survey
-    records: tuple[Record, ...]
-    node: str = ""
-    listed: bool = True  # whether consumers are shown it; else it took the unfiltered view
-    nodes: tuple[tuple[str, bool], ...] = ()  # as the registry knows them by now: name, required
-
-
-@dataclass(frozen=True, slots=True)
-class Identified:
-    """What the app said of its registration; None: it does not tell that."""
-
-    effect: Identify
-    identity: Identity | None
-    nodes: tuple[tuple[str, bool], ...] = ()  # as the registry knows them by now
-    one_address: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Who holds an instance."""
-
-    effect: Inquire
-    publisher: Publisher
-
-
-@dataclass(frozen=True, slots=True)
-class Peeked:
-    """What the kernel showed of the app."""
-
-    effect: Peek
-    app: App
-
-
-@dataclass(frozen=True, slots=True)
-class Knocked:
-    """Whether a connection was accepted, a refused one not being hung; and whether the app calls itself ill."""
-
-    effect: Knock
-    hung: bool
-    ill: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The process is gone."""
-
-    effect: AwaitExit
-
-
-@dataclass(frozen=True, slots=True)
-class Signalled:
-    """The signal was delivered, or the shutdown was answered."""
-
-    effect: Signal | Shutdown
-
-
-@dataclass(frozen=True, slots=True)
-class Rostered:
-    """The nodes that a node which answers calls DOWN."""
-
-    effect: Roster
-    down: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """One of the effects of this file came to nothing."""
-
-    effect: OwnEffect
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed."""
-
-
-Answer = removal.Event | Surveyed | Identified | Told | Peeked | Knocked | Exited | Signalled | Rostered | Failed
-Event = Answer | Triggered | Asked | Left | Tick
 
 
 @dataclass(frozen=True, slots=True)

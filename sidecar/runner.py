@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from . import drain as core
-from . import removal
-from .drain import Drain, Effect, Event, Rules
+from . import removal, wishes
+from .drain import Drain, Refusal, Rules
 from .lease import Lease, State, Trigger
 from .ports import Actuator, App, Inside, NotThere, Registry, Rejected, Unavailable, Watch
 from .registration import Record
 from .report import report
 from .settle import Settle
+from .wishes import Effect, Event
 
 
 MOST_AT_ONCE = 16  # requests to a node under way
@@ -67,26 +67,26 @@ class Runner:
         nodes, one = self._registry.nodes(), self._registry.one_address
         if self._watch is not None:
             nodes = (*nodes, (removal.PUSH, True))
-        self._take(core.Triggered(trigger, uuid4().hex[:12], f"{stamp}/{self._pod}", nodes, one))
+        self._take(wishes.Triggered(trigger, uuid4().hex[:12], f"{stamp}/{self._pod}", nodes, one))
         return self.drain.lease.id if self.drain.lease is not None else ""
 
-    def resume(self) -> core.Refusal | None:
+    def resume(self) -> Refusal | None:
         """Give the lease back; returns the reason when that is impossible."""
         refusal = self.drain.refuses_resume
         if refusal is None:
-            self._take(core.Asked(resume=True))
+            self._take(wishes.Asked(resume=True))
         return refusal
 
     def release(self) -> bool:
         """End all waits; False when no drain is waiting."""
         if self.drain.state is not State.DRAINING:
             return False
-        self._take(core.Asked(resume=False))
+        self._take(wishes.Asked(resume=False))
         return True
 
     def leave(self) -> None:
         """A person stops this sidecar: what it took is given back."""
-        self._take(core.Left())
+        self._take(wishes.Left())
 
     async def released(self, lease_id: str) -> Lease | None:
         """Wait until the drain of this id lets the app go, or is given back."""
@@ -128,7 +128,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._open = True
-            self._take(core.Tick())
+            self._take(wishes.Tick())
             try:
                 yield
             finally:
@@ -197,7 +197,7 @@ class Runner:
     def _tick(self, due: float) -> None:
         """Let time pass. A timer may fire a clock's resolution early; the core is told the time that was meant."""
         self._now = max(self._now, due)
-        self._take(core.Tick())
+        self._take(wishes.Tick())
 
     async def _carry_out(self, effect: Effect) -> None:
         event = await self._perform(effect)
@@ -258,31 +258,31 @@ class Runner:
                 await self._door(road).online(road)
                 return removal.Acknowledged(effect)
 
-    async def _here(self, effect: core.OwnEffect) -> Event:
+    async def _here(self, effect: wishes.OwnEffect) -> Event:
         """Know, or do, what is about the whole pod."""
         match effect:
-            case core.Survey():
+            case wishes.Survey():
                 return await self._survey(effect)
-            case core.Identify(ports):
+            case wishes.Identify(ports):
                 return await self._identify(effect, ports)
-            case core.Inquire(instance, node):
-                return core.Told(effect, await self._registry.publisher(node, instance))
-            case core.Peek(ports):
-                return core.Peeked(effect, await self._app.look(ports))
-            case core.Knock(ports):
+            case wishes.Inquire(instance, node):
+                return wishes.Told(effect, await self._registry.publisher(node, instance))
+            case wishes.Peek(ports):
+                return wishes.Peeked(effect, await self._app.look(ports))
+            case wishes.Knock(ports):
                 hung, healthy = await asyncio.gather(self._app.hung(ports), self._healthy())
-                return core.Knocked(effect, hung or healthy is None, ill=healthy is False)
-            case core.AwaitExit(life):
+                return wishes.Knocked(effect, hung or healthy is None, ill=healthy is False)
+            case wishes.AwaitExit(life):
                 await self._app.exited(life)
-                return core.Exited(effect)
-            case core.Signal(life):
+                return wishes.Exited(effect)
+            case wishes.Signal(life):
                 await self._app.signal(life, kill=effect.kill)
-                return core.Signalled(effect)
-            case core.Shutdown():
+                return wishes.Signalled(effect)
+            case wishes.Shutdown():
                 await self._app_actuator().shutdown()
-                return core.Signalled(effect)
-            case core.Roster():
-                return core.Rostered(effect, await self._registry.down())
+                return wishes.Signalled(effect)
+            case wishes.Roster():
+                return wishes.Rostered(effect, await self._registry.down())
 
     def _door(self, road: str) -> Inside:
         door = self._inside.get(road)
@@ -295,18 +295,18 @@ class Runner:
             raise Rejected("no actuator is known: set NACOS_DRAIN_ACTUATOR_URL")
         return self._actuator
 
-    async def _identify(self, effect: core.Identify, ports: frozenset[int]) -> Event:
+    async def _identify(self, effect: wishes.Identify, ports: frozenset[int]) -> Event:
         identity = await self._app_actuator().identity(ports)
         if identity is not None and identity.servers:
             self._registry.aim(identity.servers)
-        return core.Identified(effect, identity, self._registry.nodes(), self._registry.one_address)
+        return wishes.Identified(effect, identity, self._registry.nodes(), self._registry.one_address)
 
     async def _healthy(self) -> bool | None:
         """What the app says of its health; None: it does not answer in time. Without such an endpoint it is well."""
         if self._actuator is None:
             return True
         try:
-            async with asyncio.timeout(core.KNOCK_TIMEOUT):
+            async with asyncio.timeout(wishes.KNOCK_TIMEOUT):
                 return await self._actuator.healthy() is not False
         except TimeoutError:
             return None
@@ -344,7 +344,7 @@ class Runner:
             raise problem
         return None, ""
 
-    async def _survey(self, effect: core.Survey) -> Event:
+    async def _survey(self, effect: wishes.Survey) -> Event:
         await self._registry.refresh()
         nodes = self._registry.nodes()
         if not nodes:
@@ -357,7 +357,7 @@ class Runner:
         listed = bool(self.drain.claim(records))
         if not listed:
             records = await self._registry.look(node, effect.service, addresses)
-        return core.Surveyed(effect, records, node, listed, self._registry.nodes())
+        return wishes.Surveyed(effect, records, node, listed, self._registry.nodes())
 
 
 def _of(records: tuple[Record, ...], port: int) -> Record | None:
@@ -367,4 +367,4 @@ def _of(records: tuple[Record, ...], port: int) -> Record | None:
 def _failed(effect: Effect, error: str, *, again: bool = True, refused: bool = False) -> Event:
     if isinstance(effect, removal.Effect):
         return removal.Failed(effect, error, again=again, refused=refused)
-    return core.Failed(effect, error)
+    return wishes.Failed(effect, error)

@@ -15,8 +15,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 
-from . import drain as core
-from . import removal
+from . import removal, wishes
 from .drain import Drain
 from .lease import Lease, Port, State
 from .report import phases, shrunk
@@ -112,7 +111,7 @@ class Voices:
         self._identity: object = None  # as told
         self._unidentified = ""
 
-    def __call__(self, before: Drain, after: Drain, event: core.Event, now: float) -> None:
+    def __call__(self, before: Drain, after: Drain, event: wishes.Event, now: float) -> None:
         """Observe one step."""
         self._tell_registry(before, after, event)
         self._tell_identity(after)
@@ -191,9 +190,9 @@ class Voices:
 
     # -- the registry ----------------------------------------------------------------------------------------------
 
-    def _tell_registry(self, before: Drain, after: Drain, event: core.Event) -> None:
+    def _tell_registry(self, before: Drain, after: Drain, event: wishes.Event) -> None:
         match event:
-            case core.Surveyed(_, records, node):
+            case wishes.Surveyed(_, records, node):
                 self._metrics.listed.labels(node).set(any(r.enabled for r in after.claim(records)))
                 if before.trouble:
                     self._log.info("registry.available")
@@ -211,7 +210,7 @@ class Voices:
                         instances=[str(i) for i in after.ambiguous],
                         next_step="several instances on this address: set NACOS_DRAIN_APP_PORTS to the app's own",
                     )
-            case core.Failed(core.Survey(_, turn), error):
+            case wishes.Failed(wishes.Survey(_, turn), error):
                 if before.nodes:
                     self._metrics.listed.labels(before.nodes[turn % len(before.nodes)][0]).set(math.nan)
                 if error != before.trouble:

@@ -7,10 +7,16 @@ result, what takes longer than its timeout fails) and plays everything outside: 
 from dataclasses import replace
 
 from sidecar import removal
-from sidecar.drain import (
+from sidecar.drain import Drain, Rules
+from sidecar.lease import App, Lease, Life, Port, State, Trigger
+from sidecar.plan import fit
+from sidecar.registration import Identity, Instance, Publisher, Record, Service
+from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Offline, Online, Read, Sweep
+from sidecar.removal import Failed as NotDone
+from sidecar.settle import Settle
+from sidecar.wishes import (
     Asked,
     AwaitExit,
-    Drain,
     Effect,
     Event,
     Exited,
@@ -24,7 +30,6 @@ from sidecar.drain import (
     Peeked,
     Roster,
     Rostered,
-    Rules,
     Shutdown,
     Signal,
     Signalled,
@@ -34,12 +39,6 @@ from sidecar.drain import (
     Told,
     Triggered,
 )
-from sidecar.lease import App, Lease, Life, Port, State, Trigger
-from sidecar.plan import fit
-from sidecar.registration import Identity, Instance, Publisher, Record, Service
-from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Offline, Online, Read, Sweep
-from sidecar.removal import Failed as NotDone
-from sidecar.settle import Settle
 
 
 BIRTH = 1000.0

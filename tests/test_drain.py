@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pocket import SHOP, Pocket, rules
 
-from sidecar.drain import Asked, AwaitExit, Refusal, Roster, Shutdown, Signal, Survey, Surveyed, Tick
+from sidecar.drain import Refusal
 from sidecar.lease import App, Life, Outcome, Port, Release, Residue, State, Trigger, Why
 from sidecar.registration import Publisher, Record, Road
 from sidecar.removal import Disable, Enable, Look, Offline, Online, Sweep, Write
 from sidecar.report import Phase, phases, report
+from sidecar.wishes import Asked, AwaitExit, Roster, Shutdown, Signal, Survey, Surveyed, Tick
 
 
 ORDER = list(Phase)

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from sidecar import drain as core
+from sidecar import wishes
 from sidecar.drain import EAGER_FOR, Drain
 from sidecar.lease import State
 from sidecar.runner import Runner
@@ -101,10 +101,10 @@ class Preflight:
             moments.append(max(now, self._probe_at))
         return min(moments, default=None)
 
-    def _observe(self, before: Drain, after: Drain, event: core.Event, _now: float) -> None:
+    def _observe(self, before: Drain, after: Drain, event: wishes.Event, _now: float) -> None:
         """Hear of each step of the drain, before anything follows from it."""
-        failed = isinstance(event, core.Failed) and isinstance(event.effect, core.Survey)
-        self._over |= failed or isinstance(event, core.Surveyed) or not after.registers
+        failed = isinstance(event, wishes.Failed) and isinstance(event.effect, wishes.Survey)
+        self._over |= failed or isinstance(event, wishes.Surveyed) or not after.registers
         if self._over and after.peeks:
             self._surveyed.set()
         if after.ready and not before.ready:

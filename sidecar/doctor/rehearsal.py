@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from sidecar import drain as core
+from sidecar import wishes
 from sidecar.drain import Drain, Rules
 from sidecar.lease import Lease, Residue, State, Trigger
 from sidecar.ports import Answering, App, Exposing, NotThere, Rehearsing
@@ -131,7 +131,7 @@ class _Rehearsal:
     def _note(self, **changes: object) -> None:
         self._found = replace(self._found, **changes)  # type: ignore[arg-type]  # mypy knows no **kwargs of replace
 
-    def _tell(self, event: core.Event) -> None:
+    def _tell(self, event: wishes.Event) -> None:
         self._note(drain=self._found.drain.step(event, self._now))
 
     def _lease(self) -> Lease | None:
@@ -139,7 +139,7 @@ class _Rehearsal:
         drain, registry = self._found.drain, self._parts.registry
         if drain.state is not State.ARMED:
             return None
-        hook = core.Triggered(Trigger.HOOK, "rehearsal", "rehearsal", registry.nodes(), registry.one_address)
+        hook = wishes.Triggered(Trigger.HOOK, "rehearsal", "rehearsal", registry.nodes(), registry.one_address)
         return drain.step(hook, self._now).lease
 
     # -- the app -----------------------------------------------------------------------------------------------------
@@ -147,20 +147,20 @@ class _Rehearsal:
     async def _meet(self) -> None:
         """Look at the app, and hear from it who it is."""
         rules, app = self._parts.rules, self._parts.app
-        peek = core.Peek(rules.app_ports or rules.ports, 0)
+        peek = wishes.Peek(rules.app_ports or rules.ports, 0)
         seen = await within(APP, app.look, peek.ports)
-        self._tell(core.Failed(peek, seen.text) if isinstance(seen, Trouble) else core.Peeked(peek, seen))
+        self._tell(wishes.Failed(peek, seen.text) if isinstance(seen, Trouble) else wishes.Peeked(peek, seen))
         actuator = self._parts.actuator
         if actuator is None or not rules.actuator:
             return
-        identify = core.Identify(self._found.drain.app.ports, 0)
+        identify = wishes.Identify(self._found.drain.app.ports, 0)
         identity = await within(IDENTITY, actuator.identity, identify.ports)
         if isinstance(identity, Trouble):
-            self._tell(core.Failed(identify, identity.text))
+            self._tell(wishes.Failed(identify, identity.text))
             return
         if identity is not None and identity.servers:
             self._parts.registry.aim(identity.servers)
-        self._tell(core.Identified(identify, identity))
+        self._tell(wishes.Identified(identify, identity))
 
     async def _doors(self) -> None:
         """What the app's own doors say, for the checks about them."""
@@ -218,10 +218,10 @@ class _Rehearsal:
         nodes = self._parts.registry.nodes()
         told = [(key, view) for key, view in views.items() if isinstance(view, View)]
         for (node, service), view in sorted(told, key=lambda row: row[1].listed):  # who lists it has the last word
-            self._tell(core.Surveyed(core.Survey(service, 0), view.records, node, view.listed, nodes))
+            self._tell(wishes.Surveyed(wishes.Survey(service, 0), view.records, node, view.listed, nodes))
         failed = [view.text for view in views.values() if isinstance(view, Trouble)]
         if failed and not told:
-            self._tell(core.Failed(core.Survey(keys[0][1], 0), failed[0]))
+            self._tell(wishes.Failed(wishes.Survey(keys[0][1], 0), failed[0]))
 
     async def _view(self, node: str, service: Service) -> View:
         registry, drain = self._parts.registry, self._found.drain
@@ -240,9 +240,9 @@ class _Rehearsal:
             told = await within(HOLDER, self._parts.registry.publisher, node, instance)
             return Publisher.UNKNOWN if isinstance(told, Trouble) else told
 
-        asked = [core.Inquire(k.record.instance, k.by) for k in strangers]
+        asked = [wishes.Inquire(k.record.instance, k.by) for k in strangers]
         for inquiry, told in zip(asked, await asyncio.gather(*(ask(i.instance, i.node) for i in asked)), strict=True):
-            self._tell(core.Told(inquiry, told))
+            self._tell(wishes.Told(inquiry, told))
 
     async def _thresholds(self) -> None:
         """What is set for the services: where a drain could spoil it, or where nothing of us was found."""

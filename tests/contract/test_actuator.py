@@ -492,9 +492,7 @@ async def test_where_no_actuator_answers_none_is_known(app: ScriptedApp) -> None
 async def test_one_that_wants_a_login_is_worth_a_word(app: ScriptedApp) -> None:
     await app.fault("nacosdiscovery", "401")
     async with actuator(None) as asked:
-        with pytest.raises(
-            Rejected, match="401: set NACOS_DRAIN_ACTUATOR_URL; a login is sent"
-        ):
+        with pytest.raises(Rejected, match="401: set NACOS_DRAIN_ACTUATOR_URL; a login is sent"):
             await asked.identity(frozenset({app.port, app.management_port}))
 
 
