@@ -338,13 +338,17 @@ class Case:
 
     # -- the drain -----------------------------------------------------------------------------------------------------
 
-    def trigger(self) -> None:
-        """A kubelet calls the hook; the watcher begins to look."""
+    def watch(self) -> None:
+        """The drain begins now, and the watcher begins to look."""
         self.started = asyncio.get_running_loop().time()
-        self.hook = asyncio.create_task(self._hook())
-        self.hook.add_done_callback(lambda hook: hook.cancelled() or hook.exception())  # a row may kill the sidecar
         watching = asyncio.create_task(self._watch())
         self.stack.callback(watching.cancel)
+
+    def trigger(self) -> None:
+        """A kubelet calls the hook."""
+        self.watch()
+        self.hook = asyncio.create_task(self._hook())
+        self.hook.add_done_callback(lambda hook: hook.cancelled() or hook.exception())  # a row may kill the sidecar
 
     async def _hook(self) -> dict[str, Any]:
         async with self.http.get(self.url("/drain"), headers=KUBELET) as answer:
