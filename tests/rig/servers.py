@@ -242,6 +242,8 @@ class NacosServer:
     def freeze(self) -> None:
         """Let it hang: connections are taken, nothing is answered, until `thaw`."""
         os.kill(self.pid, signal.SIGSTOP)
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)  # the last of its threads may be answering somebody still
 
     def thaw(self) -> None:
         """Let it go on, if it hangs."""
