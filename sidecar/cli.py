@@ -367,6 +367,8 @@ URL = click.option(
 def drain(*, url: str | None, manual: bool, no_wait: bool, as_json: bool) -> None:
     """Ask the sidecar for a drain and wait until the app may stop: for exec hooks, compose, and people.
 
+    Without --manual this counts as a hook: with an actuator it may take a way that only a restart of the app undoes.
+
     Exits 0 when drained (or nothing was registered), 2 when the token is refused, 3 for any other outcome,
     4 when the sidecar cannot be reached.
     """

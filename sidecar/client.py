@@ -48,7 +48,7 @@ async def drain(sidecar: Sidecar, *, manual: bool, wait: bool, as_json: bool, sa
     try:
         answer = await sidecar.ask(http, "POST", "/drain", {"manual": str(int(manual)), "wait": str(int(wait))})
     except Unavailable as error:
-        say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+        say(_unreachable(sidecar, error))
         return UNREACHABLE
     finally:
         telling.cancel()
@@ -70,6 +70,13 @@ def _concluded(answer: Answer, *, as_json: bool, say: Say) -> int:
         return UNREACHABLE
     say(json.dumps(report) if as_json else told(report))
     return OK if report.get("outcome") in GOOD else UNPROVEN
+
+
+def _unreachable(sidecar: Sidecar, error: Unavailable) -> str:
+    return (
+        f"the sidecar at {sidecar.url} cannot be reached: {error}. Does `nacos-drain serve` run here? "
+        "Else name it with --url, or set the NACOS_DRAIN_LISTEN that it has"
+    )
 
 
 def _object(answer: Answer) -> dict[str, Any]:
@@ -100,7 +107,7 @@ async def act(sidecar: Sidecar, what: str, *, say: Say) -> int:
     try:
         answer = await sidecar.ask(http, "POST", f"/{what}")
     except Unavailable as error:
-        say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+        say(_unreachable(sidecar, error))
         return UNREACHABLE
     finally:
         await http.close()
@@ -126,7 +133,7 @@ async def status(sidecar: Sidecar, *, watch: bool, as_json: bool, say: Say) -> i
             try:
                 answer = await sidecar.ask(http, "GET", "/status")
             except Unavailable as error:
-                say(f"the sidecar at {sidecar.url} cannot be reached: {error}")
+                say(_unreachable(sidecar, error))
                 return UNREACHABLE
             body = _object(answer)
             if "state" not in body:

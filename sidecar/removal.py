@@ -222,9 +222,8 @@ class Removal(Evidence):
     @property
     def residue(self) -> bool:
         """Whether our `enabled=false` is, as far as we know, still in a record of Nacos."""
-        return self.marked_at is not None or (
-            self.record is not None and bool(self.record.mark) and not self.record.enabled
-        )
+        marked = self.record is not None and bool(self.record.mark) and not self.record.enabled
+        return self.marked_at is not None or (marked and self.fate is not Fate.REMOVED)
 
     def left_behind(self, now: float) -> bool:
         """Whether a record of Nacos may be disabled because of us: an answer that never came proves nothing."""

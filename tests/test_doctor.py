@@ -161,14 +161,14 @@ async def test_what_a_drain_would_do_now_is_told_at_the_end() -> None:
     async with stage() as s:
         checks = await s.doctor()
         assert s.findings is not None
-        said = text(checks.values(), s.findings).splitlines()
+        said = text([*checks.values()], s.findings).splitlines()
         assert [line.split()[:2] for line in said[: len(NAMES)]] == [["ok", name] for name in NAMES]
         assert said[-1] == (
             "A drain now: openapi; proof in about 1 s, callers at most 40 s; the app is released after about 41 s, "
             "after 107 s at the latest."
         )
         checks = await s.doctor(GRACE_PERIOD="30")
-        said = text(checks.values(), s.findings).splitlines()
+        said = text([*checks.values()], s.findings).splitlines()
         assert "where SETTLE has 13 s of 40 s" in said[-1]
         assert said[0].startswith("warning  plan ")
         assert said[1].strip().startswith("-> raise terminationGracePeriodSeconds and NACOS_DRAIN_GRACE_PERIOD to 53 s")
@@ -633,7 +633,8 @@ async def test_an_actuator_tells_everything_and_opens_the_roads() -> None:
         assert "(service: by the app's actuator" in checks["identity"].detail
         assert "; roads: nacos-deregister, then serviceregistry, then openapi" in checks["actuator"].detail
         assert s.findings is not None
-        assert outlook(s.findings).startswith("A drain now: nacos-deregister, then serviceregistry, then openapi; ")
+        said = outlook(judge(s.findings), s.findings)
+        assert said.startswith("A drain now: nacos-deregister, then serviceregistry, then openapi; ")
         acting = {(method, name) for method, name in app.methods if name in {"nacos-deregister", "shutdown"}}
         assert acting == {("OPTIONS", "nacos-deregister"), ("OPTIONS", "shutdown")}
         assert not [name for method, name in app.methods if method not in {"GET", "OPTIONS"}]
@@ -645,7 +646,7 @@ async def test_a_road_that_is_not_open_is_skipped() -> None:
         assert checks["actuator"].verdict is OK
         assert "nacos-deregister not exposed (404)" in checks["actuator"].detail
         assert s.findings is not None
-        assert outlook(s.findings).startswith(
+        assert outlook(judge(s.findings), s.findings).startswith(
             "A drain now: serviceregistry, then openapi (nacos-deregister: not open, left at once)"
         )
 
@@ -671,7 +672,8 @@ async def test_an_app_that_does_not_register_has_nothing_to_drain() -> None:
         )
         assert not [c for c in checks.values() if c.verdict is FAILING]
         assert s.findings is not None
-        assert outlook(s.findings) == "A drain now: nothing to take out; the app is released at once."
+        said = outlook(judge(s.findings), s.findings)
+        assert said == "A drain now: nothing to take out; the app is released at once."
 
 
 CLOSED_ACTUATORS: dict[str, tuple[dict[str, int | str], dict[str, Expected]]] = {
@@ -756,7 +758,7 @@ async def test_dubbo_that_would_obey_is_a_road() -> None:
         checks = await s.doctor(DUBBO_QOS=f"{IP}:{server.sockets[0].getsockname()[1]}")
         assert checks["dubbo"].verdict is OK
         assert s.findings is not None
-        assert outlook(s.findings).startswith("A drain now: dubbo, then openapi; ")
+        assert outlook(judge(s.findings), s.findings).startswith("A drain now: dubbo, then openapi; ")
 
 
 # -- bounds and processes --------------------------------------------------------------------------------------------
@@ -1140,3 +1142,11 @@ def test_one_of_many_is_as_bad_as_the_worst() -> None:
 )
 def test_which_servers_lose_a_threshold(version: str, loses: bool) -> None:
     assert loses_threshold(version) is loses
+
+
+async def test_what_would_fail_is_not_promised_in_the_last_line() -> None:
+    async with stage() as s:
+        await s.doctor(NACOS_SERVICE="another")
+        assert s.findings is not None
+        said = outlook(judge(s.findings), s.findings)
+        assert said.startswith("A drain now would be unproven (instance, see above), and release the app ")

@@ -492,6 +492,12 @@ def test_once_the_lists_are_clean_the_record_tells_what_the_app_has_done() -> No
     assert (w.removal.residue, w.removal.left_behind(9), w.removal.touched(9)) == (False, False, True)
 
 
+def test_an_old_mark_of_ours_is_no_residue_once_the_app_has_removed_itself() -> None:
+    w = ladder(record=OURS).ack().to(0.25).read(None).look(None)
+    assert w.removal.fate is Fate.REMOVED
+    assert (w.removal.residue, w.removal.undoable) == (False, False)
+
+
 def test_a_record_that_a_node_behind_still_shows_enabled_tells_nothing() -> None:
     w = ladder().ack().to(0.25).read(None).look(ON)
     assert w.removal.fate is None

@@ -1,6 +1,6 @@
 """The rehearsal for eyes: a line per check, and what a drain would do now."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .checks import Check, Verdict, listed
 from .findings import Findings
@@ -10,19 +10,20 @@ from .pod import is_open, ladder
 MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILING: "FAILING", Verdict.UNKNOWN: "unknown"}
 PROOF = 1.0  # seconds that a proof usually takes
 INDENT = " " * 9
+NEEDED = frozenset({"plan", "nodes", "login", "identity", "instance", "permission"})  # without them nothing is proved
 
 
-def text(checks: Iterable[Check], findings: Findings) -> str:
+def text(checks: Sequence[Check], findings: Findings) -> str:
     """All of it."""
     lines = []
     for each in checks:
         lines.append(f"{MARKS[each.verdict]:<8} {each.name:<18} {each.detail}")
         if each.next_step and each.verdict is not Verdict.OK:
             lines.append(f"{INDENT}{'':<18} -> {each.next_step}")
-    return "\n".join([*lines, "", outlook(findings)])
+    return "\n".join([*lines, "", outlook(checks, findings)])
 
 
-def outlook(f: Findings) -> str:
+def outlook(checks: Iterable[Check], f: Findings) -> str:
     """What a drain would do now: its roads in order, about how long, and where it is cut."""
     plan = f.drain.rules.plan
     if not f.drain.registers:
@@ -30,6 +31,12 @@ def outlook(f: Findings) -> str:
     if f.lease is None or not f.lease.removals:
         late = max(0.0, plan.budget)
         return f"A drain now could take nothing out, and would release the app after {late:g} s at the latest."
+    wrong = [each.name for each in checks if each.verdict in {Verdict.FAILING, Verdict.UNKNOWN} and each.name in NEEDED]
+    if wrong:
+        late = max(0.0, plan.budget)
+        return (
+            f"A drain now would be unproven ({listed(wrong)}, see above), and release the app after {late:g} s at most."
+        )
     tried = ladder(f)
     roads = ", then ".join(road.name for road in tried if is_open(f, road) or not road.inside)
     closed = listed(road.name for road in tried if road.inside and not is_open(f, road))

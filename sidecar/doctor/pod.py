@@ -168,7 +168,8 @@ def is_open(f: Findings, road: Road) -> bool:
         return not isinstance(f.dubbo, Trouble)
     if f.exposed is None or isinstance(f.exposed, Trouble):
         return not f.actuator and road.inside  # the user's own endpoint, which nobody may ask ahead
-    return f.exposed.get(road.name, "exposed").startswith("exposed")
+    # an endpoint of one's own need not know OPTIONS: only a clear refusal means that it is shut
+    return not f.exposed.get(road.name, "exposed").startswith(("not exposed", "protected", "redirects"))
 
 
 def dubbo(f: Findings) -> Check:

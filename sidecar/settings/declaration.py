@@ -284,7 +284,7 @@ class Settings:
         default=Residue.OURS,
         metadata=_about(
             choice(Residue),
-            "Which enabled=false is undone on a live app: that of a drain, also that of a folk hook, none.",
+            "Which enabled=false is undone on a live app: a drain's own; born: also what a preStop script left; none.",
             "what an operator has disabled is theirs to enable",
         ),
     )
