@@ -71,7 +71,7 @@ LAST_WORD = 1.0  # our own exit comes so long before the grace period ends
 EVIDENCE_AFTER_EXIT = 5.0
 OLD_LIFE = 60.0
 ROSTER_PERIOD = 2.0
-HEALTH_FIRST = 0.1  # a deregistering endpoint may make the app refuse traffic, and its health would say so
+HEALTH_FIRST = 0.5  # a deregistering endpoint may make the app refuse traffic, and its health would say so
 DUBBO = "dubbo"  # the road for what Dubbo has registered
 DUBBO_NAMES = ("providers:", "consumers:")  # how it names the services of its interfaces
 

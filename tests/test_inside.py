@@ -164,10 +164,10 @@ async def test_an_app_that_refuses_traffic_because_it_was_asked_to_leave_is_not_
     nacos = SimNacos()
     door = SimDoor(nacos)
     door.health = False
-    door.slow_health = 0.2
+    door.slow_health = 0.7
     async with world(replace(inside(), actuator=True), nacos, door=door) as w:
         await hook(w)
-        assert (0.1, "offline nacos-deregister") in door.calls, "health had its chance"
+        assert (0.5, "offline nacos-deregister") in door.calls, "health had its chance"
         assert w.phases()["SETTLE"] == "expired"
 
 
