@@ -144,7 +144,7 @@ async def test_a_node_hangs_for_the_whole_drain(cluster: NacosCluster) -> None:
         views = {n["node"]: n["view"] for n in report["instances"][0]["nodes"]}
         assert views.pop(victim.address) == "unknown"
         assert set(views.values()) == {"gone"}
-        await end(c, "a node hangs for the whole drain")
+        await end(c, "a node hangs until the release")
 
 
 @Soaked
