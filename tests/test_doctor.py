@@ -499,7 +499,10 @@ def assert_told(checks: dict[str, Check], expected: dict[str, Expected]) -> None
         assert "\n" not in found.detail + found.next_step
 
 
-@pytest.mark.parametrize("name", FAULTS)
+SLOW = {"the login hangs", "hang"}  # they take the doctor's patience
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in SLOW else n for n in FAULTS])
 async def test_a_fault_has_a_name_and_a_next_step(name: str) -> None:
     dialect, prepare, settings, expected = FAULTS[name]
     async with stage(dialect) as s:

@@ -58,7 +58,7 @@ async def test_a_node_that_hangs_keeps_nobody_from_the_others() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await nacos.read()
-            assert nacos.counted[-1] == (nacos.node, "read", "unavailable")
+            assert nacos.counted[-1] == (nacos.node, "read", "unanswered")
 
 
 async def test_a_login_that_hangs_is_given_up_where_none_is_needed() -> None:

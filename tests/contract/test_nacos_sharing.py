@@ -80,7 +80,7 @@ async def test_when_all_have_given_up_the_request_ends() -> None:
         double.faults.clear()
         async with asyncio.timeout(2):
             assert await nacos.read() == (Record(APP),)
-        assert nacos.counted[-2][2] == "unavailable"
+        assert nacos.counted[-2][2] == "unanswered"
 
 
 async def test_a_failure_is_everybodys() -> None:
