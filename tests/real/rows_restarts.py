@@ -109,7 +109,7 @@ async def both(c: Case) -> Told:
     await c.until(c.answers, "the new sidecar answers")  # how long a busy machine takes to start it is not the question
     begun = asyncio.get_running_loop().time()
     listed = await c.yard.observer.until(c.instance, listed=True, within=20)
-    assert listed - begun < 7, f"{listed - begun:.1f} s"
+    assert listed - begun < 9, f"{listed - begun:.1f} s"  # 3 s of held breath, two reads, a write, and a busy machine
     assert describe(await c.record()) == "enabled, unmarked"
     proved = c.agree(told, until=until)
     await c.exit()
