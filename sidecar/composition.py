@@ -7,6 +7,7 @@ cannot be read is an outage of its service, not of ours.
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from .adapters.actuator import Deregister, SpringActuator
 from .adapters.dubbo import DubboQos
@@ -21,6 +22,7 @@ from .settings import Loaded, Secret, SecretUnreadable
 
 
 OnRequest = Callable[[str, str, str], None]
+T = TypeVar("T", covariant=True)  # noqa: PLC0105  it is what is read
 Pair = Callable[[], tuple[str, str]]
 
 
@@ -87,9 +89,9 @@ def _actuator(loaded: Loaded) -> SpringActuator | None:
     deregister = Deregister(
         settings.deregister_url,
         settings.deregister_method,
-        _text(settings.deregister_body),
-        _text(settings.deregister_undo),
-        _headers(loaded),
+        _later(settings.deregister_body),
+        _later(settings.deregister_undo),
+        _later(settings.deregister_headers),
     )
     if settings.actuator_url is None and settings.deregister_url is None and settings.nacos.service:
         return None
@@ -125,33 +127,26 @@ def _rules(loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | No
 # -- secrets ---------------------------------------------------------------------------------------------------------
 
 
-def _read(secret: Secret) -> str:
+class _Rotated(Protocol[T]):
+    """What may stand in a mounted file: a Secret, or Headers."""
+
+    def read(self) -> T:
+        """As it is now. Raises SecretUnreadable."""
+
+
+def _read(secret: _Rotated[T]) -> T:
     try:
         return secret.read()
     except SecretUnreadable as error:
         raise Unavailable(str(error)) from error
 
 
-def _text(secret: Secret | None) -> Callable[[], str] | None:
+def _later(secret: _Rotated[T] | None) -> Callable[[], T] | None:
     return None if secret is None else lambda: _read(secret)
 
 
 def _pair(name: Secret | None, secret: Secret | None) -> Pair | None:
     return None if name is None or secret is None else lambda: (_read(name), _read(secret))
-
-
-def _headers(loaded: Loaded) -> Callable[[], dict[str, str]] | None:
-    headers = loaded.settings.deregister_headers
-    if headers is None:
-        return None
-
-    def read() -> dict[str, str]:
-        try:
-            return headers.read()
-        except SecretUnreadable as error:
-            raise Unavailable(str(error)) from error
-
-    return read
 
 
 def _borrowed(actuator: SpringActuator) -> Pair:

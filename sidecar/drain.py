@@ -156,7 +156,7 @@ class Drain:
     def _wanted(self, now: float) -> Iterator[Effect]:
         if self.state is State.ENDED:
             return
-        lease = self.lease if self.state in {State.DRAINING, State.RELEASED} else None
+        lease = self._running
         if lease is not None:
             held = self._held(lease, now)
             for r in lease.removals:
@@ -171,15 +171,24 @@ class Drain:
                 yield from r.wanted(now, may_write=True)
         if self.peek_at <= now:
             yield Peek(self._app_ports(), self.peeks)
+        if self._asks_who and self.identify_at <= now:
+            yield Identify(self.app.ports, self.identifies)
         if self.state is State.ARMED:
             yield from self._idle(now)
-        elif lease is not None and lease.unaware and self.rules.actuator and self.identify_at <= now:
-            yield Identify(self.app.ports, self.identifies)
+
+    @property
+    def _running(self) -> Lease | None:
+        """The lease, while it runs."""
+        return self.lease if self.state in {State.DRAINING, State.RELEASED} else None
+
+    @property
+    def _asks_who(self) -> bool:
+        """Whether it is of interest who the app is: ahead of a drain, or in one that does not know what to take out."""
+        lease = self._running
+        return self.rules.actuator and (self.state is State.ARMED or (lease is not None and lease.unaware))
 
     def _idle(self, now: float) -> Iterator[Effect]:
         """What keeps the trigger from having to ask first."""
-        if self.rules.actuator and self.identify_at <= now:
-            yield Identify(self.app.ports, self.identifies)
         if self.survey_at <= now and self.services:
             yield Survey(self.services[self.surveys % len(self.services)], self.surveys)
         stranger = next((k for k in self.known.values() if k.publisher is None and k.by), None)
@@ -209,7 +218,7 @@ class Drain:
         return lease.exited_at is None and (lease.life is not None or self.app.port is Port.UNKNOWN)
 
     def _app_ports(self) -> frozenset[int]:
-        told = self.identity.instance if self.identity is not None else None
+        told = self.itself
         return self.rules.app_ports or self.rules.ports or (frozenset({told.port}) if told is not None else frozenset())
 
     def wake(self, now: float) -> float | None:
@@ -218,20 +227,19 @@ class Drain:
 
     def _moments(self, now: float) -> Iterator[float]:
         yield self.peek_at
+        if self._asks_who:
+            yield self.identify_at
         if self.state is State.ARMED:
             yield self.survey_at
-            yield self.identify_at
             yield self.born + STARTUP_HOLD
             yield self.born + OLD_LIFE
         for r in self.restoring:
             yield from r.wake()
         if self.restore_until is not None:
             yield self.restore_until
-        lease = self.lease
-        if lease is None or self.state not in {State.DRAINING, State.RELEASED}:
+        lease = self._running
+        if lease is None:
             return
-        if lease.unaware and self.rules.actuator:
-            yield self.identify_at
         for r in lease.removals:
             yield from r.wake()
         if lease.stable_at is not None:
@@ -311,25 +319,23 @@ class Drain:
                 changed[nth] = changed[nth].step(event, now)
             return tuple(changed)
 
-        lease = self.lease
-        if lease is not None and self.state in {State.DRAINING, State.RELEASED}:
-            lease = replace(lease, removals=take(lease.removals))
-        return replace(self, lease=lease, restoring=take(self.restoring))
+        lease = self._running
+        taken = replace(self, restoring=take(self.restoring))
+        return taken if lease is None else replace(taken, lease=replace(lease, removals=take(lease.removals)))
 
     def wants(self, effect: Effect, now: float) -> bool:
         """Whether this is still wanted; the answer to anything else is of no interest."""
         if not isinstance(effect, removal.Effect):
             return effect in self._wanted(now)
-        lease = self.lease if self.state in {State.DRAINING, State.RELEASED} else None
+        lease = self._running
         removals = self.restoring if lease is None else lease.removals
         may = lease is None or self._may_write(lease)
         concerned = _concerned(effect, removals, now)
         return any(effect in removals[nth].wanted(now, may_write=may) for nth in concerned)
 
     def _each(self, change: Callable[[Removal], Removal]) -> Lease | None:
-        if self.lease is None or self.state not in {State.DRAINING, State.RELEASED}:
-            return self.lease
-        return replace(self.lease, removals=tuple(map(change, self.lease.removals)))
+        lease = self._running
+        return self.lease if lease is None else replace(lease, removals=tuple(map(change, lease.removals)))
 
     def _with(self, **changes: object) -> "Drain":
         assert self.lease is not None  # noqa: S101  effects of a lease end with it
@@ -379,15 +385,20 @@ class Drain:
     # -- armed -----------------------------------------------------------------------------------------------------
 
     @property
+    def itself(self) -> Instance | None:
+        """What the app says that it is registered as."""
+        return self.identity.instance if self.identity is not None else None
+
+    @property
     def services(self) -> tuple[Service, ...]:
         """What the app is registered as: as set, else as it says itself."""
-        told = self.identity.instance if self.identity is not None else None
+        told = self.itself
         return self.rules.services or ((told.service,) if told is not None else ())
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where it may be registered: this pod's addresses, or the one that it says."""
-        told = self.identity.instance if self.identity is not None else None
+        told = self.itself
         return tuple(dict.fromkeys((*((told.ip,) if told is not None else ()), *self.rules.addresses)))
 
     @property
@@ -401,7 +412,7 @@ class Drain:
 
     def _registered_ports(self, service: Service) -> frozenset[int]:
         """The ports that may be ours in Nacos: set, or told by the app, else the only one on which anybody listens."""
-        told = self.identity.instance if self.identity is not None else None
+        told = self.itself
         if told is not None and told.service == service and not self.rules.ports:
             return frozenset({told.port})
         alone = self.app.ports if len(self.app.ports) == 1 else frozenset()
@@ -429,8 +440,8 @@ class Drain:
 
     def _aware(self, event: Identified, now: float) -> "Drain":
         """A drain that began before the app had told who it is knows now what to take out."""
-        lease = self.lease
-        if lease is None or not lease.unaware or self.state not in {State.DRAINING, State.RELEASED}:
+        lease = self._running
+        if lease is None or not lease.unaware:
             return self
         if not self.registers:
             return self._with(nothing=True)
@@ -497,7 +508,7 @@ class Drain:
         old = app.age is not None and app.age > OLD_LIFE and self.peeks == 0
         watched = opened_at is not None and opened_at < self.born + STARTUP_HOLD and now > opened_at + OLD_LIFE
         seen = replace(seen, opened_at=opened_at, ready=self.ready or old or watched)
-        if self.lease is None or self.state not in {State.DRAINING, State.RELEASED}:
+        if self._running is None:
             return seen
         return seen._about_life(app, now)
 
@@ -608,7 +619,7 @@ class Drain:
 
     def _is_dubbo(self, instance: Instance) -> bool:
         """Whether it is Dubbo's: by its name, or because the actuator speaks of another one."""
-        told = self.identity.instance if self.identity is not None else None
+        told = self.itself
         return instance.service.name.startswith(DUBBO_NAMES) or (told is not None and told != instance)
 
     def _left(self, now: float) -> "Drain":
@@ -640,8 +651,8 @@ class Drain:
         return None
 
     def _resumed(self, now: float) -> "Drain":
-        lease = self.lease
-        if lease is None or self.state not in {State.DRAINING, State.RELEASED} or self.refuses_resume:
+        lease = self._running
+        if lease is None or self.refuses_resume:
             return self
         return self._give_back(lease, Outcome.ABORTED, "resume", now)
 

@@ -225,6 +225,11 @@ class Removal(Evidence):
         marked = self.record is not None and bool(self.record.mark) and not self.record.enabled
         return self.marked_at is not None or (marked and self.fate is not Fate.REMOVED)
 
+    @property
+    def _fate_open(self) -> bool:
+        """Whether the app has taken it out, and what that was is not read yet."""
+        return self.taken is not None and self.taken.inside and self.fate is None
+
     def left_behind(self, now: float) -> bool:
         """Whether a record of Nacos may be disabled because of us: an answer that never came proves nothing."""
         if self.residue or (self.asked is not None and self.fate is not Fate.REMOVED):
@@ -427,9 +432,8 @@ class Removal(Evidence):
         if self.goal is not Goal.OUT or not self.inside or self.acked_at is not None:
             return self
         sent = self.write_at if self._under_way(now) and not held else None
-        told = f"{self.roads[self.road].name}: {because}"
         asked = self.asked if held else self._asked(now)
-        passed = replace(self, asked=asked, road=len(self.roads) - 1, given_up=(*self.given_up, told))
+        passed = replace(self._left_road(because), asked=asked, road=len(self.roads) - 1)
         if self.write_at is None:
             return passed
         return passed._schedule(now if sent is None else max(now, sent + IN_FLIGHT))
@@ -443,9 +447,8 @@ class Removal(Evidence):
 
     def _wonder(self, now: float) -> "Removal":
         """Once the lists are clean, see what the app's own road has done."""
-        inside = self.goal is Goal.OUT and self.taken is not None and self.taken.inside
         soon = self.look_at is not None and self.look_at <= now + WATCH_PERIOD
-        if not inside or soon or self.fate is not None or self.clean_at is None:
+        if self.goal is not Goal.OUT or not self._fate_open or soon or self.clean_at is None:
             return self
         return replace(self, look_at=now)
 
@@ -496,7 +499,7 @@ class Removal(Evidence):
 
     def _revealed(self, record: Record | None, now: float) -> "Removal":
         """The record tells whether the app has removed or disabled the instance."""
-        if self.taken is None or not self.taken.inside or self.fate is not None:
+        if not self._fate_open:
             return self
         if record is None:
             return replace(self, fate=Fate.REMOVED)
@@ -547,8 +550,7 @@ class Removal(Evidence):
             return replace(error, ending=TOO_LATE)
         if self.goal is not Goal.OUT:
             return replace(error, look_at=now + BACK_PERIOD)
-        wondering = self.taken is not None and self.taken.inside and self.fate is None
-        later = replace(error, look_at=now + (WATCH_PERIOD if wondering else LOOK_PERIOD))
+        later = replace(error, look_at=now + (WATCH_PERIOD if self._fate_open else LOOK_PERIOD))
         if self.decided:
             return later
         if self.record is not None:
@@ -612,8 +614,10 @@ class Removal(Evidence):
     def _next_road(self, because: str) -> "Removal":
         if self.road + 1 == len(self.roads):
             return self
-        told = f"{self.roads[self.road].name}: {because}"
-        return replace(self, road=self.road + 1, given_up=(*self.given_up, told), failures=0, failing_since=None)
+        return replace(self._left_road(because), road=self.road + 1, failures=0, failing_since=None)
+
+    def _left_road(self, because: str) -> "Removal":
+        return replace(self, given_up=(*self.given_up, f"{self.roads[self.road].name}: {because}"))
 
     def _schedule(self, at: float) -> "Removal":
         """Set the next write, on a node that is not known to be silent; each try goes to another one."""

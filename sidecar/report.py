@@ -75,7 +75,7 @@ def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]
     released = lease.released_at
     limit = min(lease.proof_limit, now if released is None else released)
     over = released is not None or now >= lease.proof_limit
-    first = _deregister(lease, released, limit, over=over)
+    first = _deregister(lease, limit, over=over)
     if first is None:
         return
     yield first
@@ -106,16 +106,16 @@ def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]
         yield PhaseReport(Phase.CLEANUP, Ending.EXPIRED, seconds, "what the road left behind expires by itself")
 
 
-def _deregister(lease: Lease, released: float | None, limit: float, *, over: bool) -> PhaseReport | None:
+def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None:
     if lease.nothing and not lease.removals:
         return PhaseReport(Phase.DEREGISTER, Ending.SKIPPED, 0.0, "the app is told not to register in Nacos")
     if not lease.removals:
         detail = "nothing could be looked for: set NACOS_DRAIN_NACOS_PORT (several ports listen here, or none)"
         return PhaseReport(Phase.DEREGISTER, Ending.FAILED, 0.0, detail)
     errors = [r.error for r in lease.removals if r.error]
-    late = lease.dealt_at is not None and released is not None and lease.dealt_at > released and not lease.proved_by_us
-    if lease.dealt_at is not None and not late:
-        seconds = lease.dealt_at - lease.started
+    dealt, released = lease.dealt_at, lease.released_at
+    if dealt is not None and (released is None or dealt <= released or lease.proved_by_us):
+        seconds = dealt - lease.started
         acked = [r for r in lease.removals if r.acked_at is not None]
         if acked:
             roads = ", ".join(sorted({r.taken.name for r in acked if r.taken is not None}))

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from dataclasses import replace
+from typing import Any
 
 from real.rows import Case, Told, describe, fault, free_port
 from rig.wire import Wire
@@ -13,6 +14,14 @@ async def whole(c: Case) -> Told:
     await c.start()
     report = await c.drained()
     return Told(report, await c.successor(), c.agree(report))
+
+
+async def untouched(c: Case, told: dict[str, Any]) -> Told:
+    """Nothing could be written: the record stays as it was until the app exits."""
+    proved = c.agree(told)
+    left = f"nothing was written: {describe(await c.record())} until it exits"
+    await c.exit()
+    return Told(told, left, proved)
 
 
 # -- nothing goes wrong ----------------------------------------------------------------------------------------------
@@ -56,10 +65,7 @@ async def wrong_key(c: Case) -> Told:
     c.trigger()
     told = await c.released()
     assert told["outcome"] == "never_seen"
-    proved = c.agree(told)
-    left = f"nothing was written: {describe(await c.record())} until it exits"
-    await c.exit()
-    return Told(told, left, proved)
+    return await untouched(c, told)
 
 
 @fault("Nacos cannot be reached for the whole drain")
@@ -71,10 +77,7 @@ async def refused(c: Case) -> Told:
         told = await c.released()
         assert told["outcome"] == "unproven"
         assert told["instances"][0]["nodes"][0]["view"] == "unknown"
-        proved = c.agree(told)
-        left = f"nothing was written: {describe(await c.record())} until it exits"
-        await c.exit()
-        return Told(told, left, proved)
+        return await untouched(c, told)
 
 
 @fault("Nacos hangs for the whole drain")
@@ -85,10 +88,7 @@ async def stalled(c: Case) -> Told:
         c.trigger()
         told = await c.released()
         assert told["outcome"] == "unproven"
-        proved = c.agree(told)
-        left = f"nothing was written: {describe(await c.record())} until it exits"
-        await c.exit()
-        return Told(told, left, proved)
+        return await untouched(c, told)
 
 
 @fault("Nacos cannot be reached for the first 4 s")

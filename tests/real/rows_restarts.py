@@ -135,13 +135,8 @@ async def forgotten(c: Case) -> Told:
     return Told(told, left, proved)
 
 
-@fault("the sidecar is killed in DEREGISTER and the hook comes again", "gRPC", "HTTP beat")
-async def asked_early(c: Case) -> Told:
-    """At once after the trigger: nobody knows whether the write has landed."""
-    await c.start()
-    c.trigger()
-    await c.until(c.is_draining, "a drain is under way")
-    await c.kill_sidecar()
+async def drained_on(c: Case) -> Told:
+    """Another sidecar starts, and the hook comes again: it drains on."""
     await c.serve()
     await c.until(c.answers, "the new sidecar answers")
     c.trigger()
@@ -151,6 +146,16 @@ async def asked_early(c: Case) -> Told:
     told = await c.final()
     assert told["outcome"] == "drained", c.told()
     return Told(told, await c.successor(), c.agree(told))
+
+
+@fault("the sidecar is killed in DEREGISTER and the hook comes again", "gRPC", "HTTP beat")
+async def asked_early(c: Case) -> Told:
+    """At once after the trigger: nobody knows whether the write has landed."""
+    await c.start()
+    c.trigger()
+    await c.until(c.is_draining, "a drain is under way")
+    await c.kill_sidecar()
+    return await drained_on(c)
 
 
 @fault("the sidecar is killed after the release, and the app exits", "gRPC", "HTTP beat")
@@ -181,15 +186,7 @@ async def asked_again(c: Case) -> Told:
     await c.kill_sidecar()
     assert c.hook is not None
     await asyncio.gather(c.hook, return_exceptions=True)
-    await c.serve()
-    await c.until(c.answers, "the new sidecar answers")
-    c.trigger()
-    await c.released()
-    assert await c.is_out()
-    await c.exit()
-    told = await c.final()
-    assert told["outcome"] == "drained", c.told()
-    return Told(told, await c.successor(), c.agree(told))
+    return await drained_on(c)
 
 
 @fault("an operator disables it during the restart", "gRPC", "HTTP beat")
