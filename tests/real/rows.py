@@ -300,6 +300,10 @@ class Case:
         async with self.http.get(self.url("/livez")) as answer:
             return answer.status == 200
 
+    async def sees_app(self) -> bool:
+        """The sidecar has looked at the app."""
+        return bool((await self.status())["app"]["port"] == "open")
+
     async def is_verified(self) -> bool:
         """The sidecar says that it is proved."""
         report = (await self.status())["report"]

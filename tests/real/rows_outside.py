@@ -61,7 +61,7 @@ async def wrong_key(c: Case) -> Told:
     await c.listen()
     await c.register()
     await c.serve()
-    await c.until(c.answers, "the sidecar answers")
+    await c.until(c.sees_app, "the sidecar has seen the app")
     c.trigger()
     told = await c.released()
     assert told["outcome"] == "never_seen"
