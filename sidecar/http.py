@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from .ours import Ours
 from .ports import Unavailable
 
 
@@ -46,10 +47,12 @@ class Answer:
 class Http:
     """A client for a handful of servers. Close it when done.
 
-    `ca_file`: the authorities to believe instead of the system's; `ca_setting`: where it is set, for messages.
+    `ours` remembers its connections, so that they are told from callers'; `ca_file`: the authorities to believe instead
+    of the system's; `ca_setting`: where it is set, for messages.
     """
 
-    def __init__(self, *, ca_file: str | None = None, ca_setting: str = "") -> None:
+    def __init__(self, ours: Ours | None = None, *, ca_file: str | None = None, ca_setting: str = "") -> None:
+        self._ours = ours
         self._trust = _Trust(ca_file, ca_setting)
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
@@ -64,7 +67,7 @@ class Http:
         return self._kept
 
     def _new(self, *, force_close: bool) -> aiohttp.ClientSession:
-        return _session(self._trust.context(), force_close=force_close)
+        return _session(self._ours, self._trust.context(), force_close=force_close)
 
     async def request(
         self,
@@ -152,8 +155,9 @@ class _Trust:
         return words.format(self.setting) if self.setting else ""
 
 
-def _session(trusted: ssl.SSLContext | bool, *, force_close: bool) -> aiohttp.ClientSession:  # noqa: FBT001
-    connector = aiohttp.TCPConnector(limit=0, force_close=force_close, ssl=trusted)
+def _session(ours: Ours | None, trusted: ssl.SSLContext | bool, *, force_close: bool) -> aiohttp.ClientSession:  # noqa: FBT001
+    factory = ours.socket_factory if ours is not None else None
+    connector = aiohttp.TCPConnector(limit=0, force_close=force_close, ssl=trusted, socket_factory=factory)
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     trace.on_connection_create_start.append(_note_new)

@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from sidecar.adapters.process import PodProcess
+from sidecar.adapters.process import PodProcess, addresses
 from sidecar.lease import Life, Port
 from sidecar.ports import Rejected, Unavailable
+from sidecar.traffic import Listener
 
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -158,6 +159,80 @@ async def test_a_new_life_on_the_same_port_is_another_one() -> None:
             lives.append(seen.life)
     assert not lives[0].same(lives[1])
     assert not lives[0].sockets & lives[1].sockets
+
+
+async def test_ipv4_in_ipv6_is_folded_as_the_other_source_folds_it() -> None:
+    port = free_port()
+    async with listening(port, host="::ffff:127.0.0.1"):
+        found = [(x.host, x.port) for x in await PodProcess()._listeners()]
+        assert ("127.0.0.1", port) in found
+
+
+# -- another source of listeners -------------------------------------------------------------------------------------
+
+
+class Source:
+    """What netlink would tell: a script."""
+
+    def __init__(self, *told: Listener) -> None:
+        self.told: tuple[Listener, ...] | None = told
+        self.asked = 0
+
+    async def __call__(self) -> tuple[Listener, ...]:
+        self.asked += 1
+        if self.told is None:
+            raise Unavailable("no netlink here")
+        return self.told
+
+
+async def test_another_source_is_believed_and_proc_not_read(tmp_path: Path) -> None:
+    source = Source(Listener("127.0.0.1", 8080, 7), Listener("::", 8080, 8), Listener("::", 9090, 9))
+    observer = PodProcess(own_ports=[9090], listeners=source, proc=str(tmp_path))
+    for ports in ({8080}, set[int]()):
+        seen = await observer.look(frozenset(ports))
+        assert (seen.port, seen.life, seen.ports) == (Port.OPEN, Life(frozenset({7, 8})), frozenset({8080}))
+    source.told = ()
+    assert (await observer.look(frozenset({8080}))).port is Port.CLOSED
+
+
+async def test_the_process_is_found_by_the_inode_that_another_source_tells() -> None:
+    port = free_port()
+    async with listening(port) as child:
+        (inode,) = (await life_of(port)).sockets
+        seen = await PodProcess(listeners=Source(Listener("127.0.0.1", port, inode))).look(frozenset({port}))
+        assert seen.life is not None
+        assert seen.life.pid == child.pid
+
+
+async def test_where_the_other_source_tells_nothing_proc_does_each_time(tmp_path: Path) -> None:
+    port, source = free_port(), Source(Listener("127.0.0.1", 1, 7))
+    source.told = None
+    observer = PodProcess(listeners=source)
+    async with listening(port) as child:
+        seen = await observer.look(frozenset({port}))
+        assert seen.life is not None
+        assert seen.life.pid == child.pid
+        source.told = (Listener("127.0.0.1", 1, 7),)
+        assert (await observer.look(frozenset({port}))).port is Port.CLOSED  # it has come back, and is asked first
+    source.told = None
+    assert (await observer.look(frozenset({port}))).port is Port.CLOSED
+    assert source.asked == 3
+    with pytest.raises(Unavailable, match="/net/tcp is not there"):
+        await PodProcess(listeners=source, proc=str(tmp_path)).look(frozenset({port}))
+
+
+async def test_an_exit_without_a_visible_process_is_seen_by_the_same_source(tmp_path: Path) -> None:
+    source = Source(Listener("::", 8080, 7), Listener("::", 8080, 8))
+    exited = asyncio.create_task(PodProcess(listeners=source, proc=str(tmp_path)).exited(Life(frozenset({7, 8}))))
+    done, _ = await asyncio.wait({exited}, timeout=0.3)
+    assert not done
+    assert source.asked > 1
+    source.told = (Listener("::", 8080, 8), Listener("::", 8080, 9))  # one left, and the next run has begun
+    done, _ = await asyncio.wait({exited}, timeout=0.3)
+    assert not done
+    source.told = (Listener("::", 8080, 9),)
+    async with asyncio.timeout(5):
+        await exited
 
 
 # -- exits -----------------------------------------------------------------------------------------------------------
@@ -346,3 +421,20 @@ async def test_a_full_queue_of_connections_is_hung() -> None:
     for hung, seconds in await asyncio.gather(knock("127.0.0.1"), knock("::1")):
         assert hung
         assert 1 <= seconds < 2
+
+
+async def test_refused_and_unreachable_are_not_hung() -> None:
+    """What listened when the kernel was asked may be gone when we knock."""
+    closed = free_port()
+    for host in ("127.0.0.1", "::1", "0.0.0.0", "::", "fe80::1"):  # the last one cannot be called without its card
+        observer = PodProcess(listeners=Source(Listener(host, closed, 7)))
+        async with asyncio.timeout(0.9):
+            assert not await observer.hung(frozenset({closed}))
+
+
+async def test_where_netlink_is_denied_the_pods_addresses_are_read_from_proc() -> None:
+    """A hardened pod's seccomp profile may deny it, and psutil asks nothing else."""
+    script = "from sidecar.adapters.process import addresses; print('found', *addresses())"
+    denied = [sys.executable, str(PROGRAMS / "without_netlink.py"), sys.executable, "-c", script]
+    async with running(*denied) as child:
+        assert set((await child.line("found")).split()[1:]) == set(addresses())
