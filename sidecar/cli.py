@@ -19,11 +19,13 @@ from .plan import Plan, fit
 from .registration import OPENAPI
 from .removal import PATIENCE
 from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
+from .settle import Rule
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .ports import Traffic
     from .registration import Identity
     from .runner import Runner
     from .settings import Secret, Settings
@@ -107,6 +109,9 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
             parts = assemble(loaded, own_ports=[port], on_request=metrics.request)
         except Rejected as error:  # an extra that a setting needs is not installed
             _fail(str(error))
+        await parts.traffic.detect()
+        tell = log.info if parts.traffic.source == "netlink" else log.warning
+        tell("traffic.source", source=parts.traffic.source, reason=parts.traffic.reason or None)
         runner = Runner(
             parts.rules,
             parts.registry,
@@ -114,14 +119,21 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
             inside=parts.inside,
             actuator=parts.actuator if parts.rules.actuator else None,
             watch=parts.watch,
+            traffic=parts.traffic,
             pod=socket.gethostname(),
         )
         runner.observers.append(Voices(metrics, runner.report))
         runner.observers.append(lambda before, after, *_: _tell_new_plan(log, before.rules.plan, after.rules.plan))
         preflight = Preflight(parts, loaded, runner, Rehearsals(metrics))
-        surface.attach(
-            runner, metrics=metrics.text, about=lambda: {**_about(runner), "preflight": list(preflight.rows)}
-        )
+
+        def exposition() -> bytes:
+            metrics.callers(runner.drain.settle.rhythms())
+            return metrics.text()
+
+        def about() -> dict[str, object]:
+            return {**_about(runner), "traffic": _traffic(runner, parts.traffic), "preflight": list(preflight.rows)}
+
+        surface.attach(runner, metrics=exposition, about=about)
         log.info("serve.listening", listen=str(settings.listen), port=port, version=__version__)
         if settings.token is None and settings.release is Release.HOOK and not settings.listen.loopback:
             log.warning(
@@ -205,6 +217,25 @@ def _about(runner: "Runner") -> dict[str, object]:
     }
 
 
+MOST_CALLERS = 10  # on /status; there may be thousands
+
+
+def _traffic(runner: "Runner", traffic: "Traffic") -> dict[str, object]:
+    """What is known of the callers, those that were active last first."""
+    drain, settle = runner.drain, runner.drain.settle
+    newest = sorted(settle.peers, key=lambda a: settle.peers[a].active, reverse=True)[:MOST_CALLERS]
+    return {
+        "source": settle.source,
+        "reason": traffic.reason or None,
+        "missed": drain.missed or None,
+        "watching_since": runner.wall(settle.since),
+        "seen_at": None if settle.seen_at is None else runner.wall(settle.seen_at),
+        "rhythms": settle.rhythms(),
+        "callers": [caller.as_json() for caller in settle.rows(newest)],
+        "omitted": max(0, len(settle.peers) - MOST_CALLERS),
+    }
+
+
 def _identity(told: "Identity | None") -> dict[str, object] | None:
     """What the app says of itself; none where it says nothing, or was not asked."""
     if told is None:
@@ -237,14 +268,15 @@ def plan(*, as_json: bool, **flags: Any) -> None:
     """Print the timetable that these settings make, and whether it fits. Exits 1 when it does not."""
     loaded = _load(flags, need_nacos=False)
     fitted = fit(loaded.grace_period, loaded.settings.app_stop, loaded.settings.consumer_cache)
+    rule = loaded.settings.settle_rule
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         import json  # noqa: PLC0415
 
-        click.echo(json.dumps(fitted.as_json()))
+        click.echo(json.dumps({**fitted.as_json(), "settle_rule": _numbers(rule)}))
     else:
-        click.echo(timetable(fitted, inside=_asks_the_app(loaded.settings)))
+        click.echo(timetable(fitted, rule, inside=_asks_the_app(loaded.settings)))
     try:
         load(os.environ, flags)
     except SettingsError as error:
@@ -259,7 +291,12 @@ def _asks_the_app(settings: "Settings") -> bool:
     return bool(settings.actuator_url or settings.deregister_url or settings.dubbo_qos)
 
 
-def timetable(plan: Plan, *, inside: bool = False) -> str:
+def _numbers(rule: Rule) -> dict[str, float]:
+    """Those that can be set."""
+    return {"floor": rule.floor, "quiet": rule.quiet, "factor": rule.factor, "look_back": rule.look_back}
+
+
+def timetable(plan: Plan, rule: Rule, *, inside: bool = False) -> str:
     """The plan for eyes: when each phase begins at the latest, counted from the trigger.
 
     `inside`: the app itself is asked first.
@@ -274,7 +311,7 @@ def timetable(plan: Plan, *, inside: bool = False) -> str:
         (
             min(plan.proof, released),
             "SETTLE",
-            f"until callers have stopped, {_settling(plan)}",
+            f"until callers have stopped: {_settling(plan, rule)}",
         ),
         (released, "RELEASE", "the hook is answered at the latest; the app gets SIGTERM"),
         (released, "AWAIT_EXIT", f"the app has {plan.app_stop:g} s, and 3 s to spare"),
@@ -285,17 +322,20 @@ def timetable(plan: Plan, *, inside: bool = False) -> str:
     lines.append(
         f"budget = {plan.grace_period:g} (GRACE_PERIOD) - {plan.app_stop:g} (APP_STOP) - 3 (margin) = {plan.budget:g} s"
     )
-    usual = min(released, 1.0 + plan.cap)
-    lines.append(
-        f"usually the app is released after about {usual:g} s: proof takes 1 s, and callers are not watched yet"
-    )
-    lines.append(f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + cover(plan)}")
+    least, most = (min(released, 1.0 + seconds) for seconds in (min(rule.floor, plan.cap), plan.cap))
+    usual = f"{least:g} to {most:g} s" if least < most else f"{most:g} s"
+    stopped = f"a caller has stopped after {rule.quiet:g} s of silence, and {rule.factor:g} times its longest pause"
+    lines += [
+        f"usually the app is released after {usual}: proof takes 1 s, and the callers decide about the rest",
+        f"{stopped}; before {rule.look_back:g} s of watching nobody is known to have",
+        f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + cover(plan)}",
+    ]
     return "\n".join(lines)
 
 
-def _settling(plan: Plan) -> str:
+def _settling(plan: Plan, rule: Rule) -> str:
     if plan.settle >= plan.cap:
-        return f"at most {plan.cap:g} s"
+        return f"{rule.floor:g} s at least, {plan.cap:g} s at most"
     return f"at most {plan.settle:g} s and what the proof leaves over (it wants {plan.cap:g} s)"
 
 
@@ -313,8 +353,8 @@ def doctor(*, as_json: bool, **flags: Any) -> None:
         kubectl exec deploy/shop -c nacos-drain -- nacos-drain doctor
 
     It looks at the plan, every Nacos node, the login, who the app is and whether it is listed, the right to write
-    (asked in a way that writes nothing), the app and its doors, and who may act. A warning is worth knowing and no
-    obstacle; what could not be read is never good news. It takes 15 s at most.
+    (asked in a way that writes nothing), the app and its doors, whether its callers can be seen, and who may act. A
+    warning is worth knowing and no obstacle; what could not be read is never good news. It takes 15 s at most.
 
     Exits 0 when all is well, warnings included, 1 when a check is failing or unknown, 2 for wrong settings.
     """
@@ -336,7 +376,8 @@ async def _doctor(loaded: Loaded, *, as_json: bool) -> int:
     from .doctor.rehearsal import judge, rehearse  # noqa: PLC0415
 
     quiet = dataclasses.replace(loaded, settings=dataclasses.replace(loaded.settings, push_watch=False))
-    parts = assemble(quiet, own_ports=[loaded.settings.listen.port])  # to subscribe is the sidecar's business
+    # to subscribe is the sidecar's business
+    parts = assemble(quiet, own_ports=[loaded.settings.listen.port], visiting=True)
     try:
         findings = await rehearse(parts, loaded)
     finally:

@@ -161,7 +161,7 @@ def overview(body: Mapping[str, Any]) -> str:
         f"node           {row['node']}{'' if row['required'] else ' (discovered, not yet asked)'}"
         for row in body["nodes"]
     ]
-    lines += [f"traffic        {body['traffic_source']}"]
+    lines += _traffic(body["traffic"])
     for row in body.get("preflight") or ():
         if row["verdict"] == "failing":
             lines += [f"preflight      {row['check']} FAILING: {row['detail']}", f"{'':15}-> {row['next_step']}"]
@@ -169,6 +169,20 @@ def overview(body: Mapping[str, Any]) -> str:
         ended = body["report"].get("ended_at")
         lines += ["", f"the last drain, ended at {ended}:" if ended else "the drain under way:", told(body["report"])]
     return "\n".join(lines)
+
+
+def _traffic(traffic: Mapping[str, Any]) -> list[str]:
+    """Who calls, as far as that can be seen."""
+    lines = [f"traffic        {traffic['source']}{': ' + traffic['reason'] if traffic['reason'] else ''}"]
+    if traffic["missed"]:
+        lines.append(f"{'':15}a call may have been missed: {traffic['missed']}")
+    for row in traffic["callers"]:
+        rhythm = "rhythm not known" if row["rhythm_s"] is None else f"longest gap {row['rhythm_s']:.1f} s"
+        lines.append(
+            f"caller         {row['peer']}, {row['connections']} connections, "
+            f"last seen {row['last_seen_s']:.1f} s ago, {rhythm}"
+        )
+    return [*lines, f"{'':15}and {traffic['omitted']} more"] if traffic["omitted"] else lines
 
 
 def told(report: Mapping[str, Any]) -> str:

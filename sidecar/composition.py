@@ -7,18 +7,22 @@ cannot be read is an outage of its service, not of ours.
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Protocol, TypeVar
 
 from .adapters.actuator import Deregister, SpringActuator
 from .adapters.dubbo import DubboQos
 from .adapters.nacos import Nacos
 from .adapters.process import PodProcess, addresses
+from .adapters.sockets import Sockets, default_gateways
 from .drain import Rules
 from .http import Http
+from .ours import VISITORS, Ours
 from .plan import fit
 from .ports import Inside, Unavailable, Watch
 from .registration import Service
 from .settings import Loaded, Secret, SecretUnreadable
+from .wire import Watched
 
 
 OnRequest = Callable[[str, str, str], None]
@@ -36,6 +40,8 @@ class Parts:
     actuator: SpringActuator | None
     dubbo: DubboQos | None
     watch: Watch | None
+    ours: Ours
+    traffic: Sockets
 
     @property
     def inside(self) -> dict[str, Inside]:
@@ -47,22 +53,35 @@ class Parts:
 
     async def close(self) -> None:
         """Close every connection."""
+        self.traffic.close()
         for part in (self.registry, self.actuator, self.dubbo, self.watch):
             if part is not None:
                 await part.close()
 
 
-def assemble(loaded: Loaded, *, own_ports: Iterable[int] = (), on_request: OnRequest = lambda *_: None) -> Parts:
-    """Make the parts. Nothing is asked yet. `on_request` is told node, operation and result of each Nacos request."""
+def assemble(
+    loaded: Loaded,
+    *,
+    own_ports: Iterable[int] = (),
+    on_request: OnRequest = lambda *_: None,
+    visiting: bool = False,
+) -> Parts:
+    """Make the parts. Nothing is asked yet.
+
+    `on_request` is told node, operation and result of each Nacos request;
+    `visiting`: a sidecar may be at work beside us.
+    """
     settings, nacos = loaded.settings, loaded.settings.nacos
-    actuator = _actuator(loaded)
-    dubbo = DubboQos(Http(), settings.dubbo_qos) if settings.dubbo_qos is not None else None
+    ours, ports = Ours(visiting=visiting), frozenset(own_ports)
+    traffic = Sockets(lambda: ours.ports().union(VISITORS))
+    actuator = _actuator(loaded, ours)
+    dubbo = DubboQos(Http(ours), settings.dubbo_qos) if settings.dubbo_qos is not None else None
     credentials = _pair(nacos.username, nacos.password)
     if credentials is None and settings.borrow_credentials and actuator is not None:
         credentials = _borrowed(actuator)
     keys = _pair(nacos.access_key, nacos.secret_key)
     registry = Nacos(
-        Http(ca_file=nacos.ca_file, ca_setting="NACOS_DRAIN_NACOS_CA_FILE"),
+        Http(ours, ca_file=nacos.ca_file, ca_setting="NACOS_DRAIN_NACOS_CA_FILE"),
         nacos.server_addr,
         credentials=credentials,
         keys=keys,
@@ -74,16 +93,18 @@ def assemble(loaded: Loaded, *, own_ports: Iterable[int] = (), on_request: OnReq
 
         watch = PushWatch(nacos.server_addr, credentials=credentials, keys=keys, ca_file=nacos.ca_file)
     return Parts(
-        _rules(loaded, actuator, dubbo),
+        _rules(loaded, actuator, dubbo, ports),
         registry,
-        PodProcess(own_ports=list(own_ports), match=settings.app_process),
+        PodProcess(own_ports=ports, match=settings.app_process, listeners=traffic.listeners, ours=ours),
         actuator,
         dubbo,
         watch,
+        ours,
+        traffic,
     )
 
 
-def _actuator(loaded: Loaded) -> SpringActuator | None:
+def _actuator(loaded: Loaded, ours: Ours) -> SpringActuator | None:
     """The app's actuator: where one is named, or where nothing else says what the app is registered as."""
     settings = loaded.settings
     deregister = Deregister(
@@ -95,12 +116,12 @@ def _actuator(loaded: Loaded) -> SpringActuator | None:
     )
     if settings.actuator_url is None and settings.deregister_url is None and settings.nacos.service:
         return None
-    http = Http(ca_file=settings.actuator_ca_file, ca_setting="NACOS_DRAIN_ACTUATOR_CA_FILE")
+    http = Http(ours, ca_file=settings.actuator_ca_file, ca_setting="NACOS_DRAIN_ACTUATOR_CA_FILE")
     login = _pair(settings.actuator_username, settings.actuator_password)
     return SpringActuator(http, settings.actuator_url, login=login, deregister=deregister)
 
 
-def _rules(loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | None) -> Rules:
+def _rules(loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | None, own_ports: frozenset[int]) -> Rules:
     settings, nacos = loaded.settings, loaded.settings.nacos
     spring = actuator is not None and (settings.actuator_url is not None or not nacos.service)
     doors = actuator.roads if actuator is not None else ()
@@ -121,6 +142,13 @@ def _rules(loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | No
         actuator=spring,
         app_stop_assumed=settings.app_stop is None,
         jitter=period,
+        quiet=settings.settle_rule,
+        watched=Watched(
+            own_ports,
+            tuple(ip_network(network) for network in settings.ignore_networks),
+            default_gateways() | frozenset(settings.node_ip),
+        ),
+        singles=frozenset(settings.single_peers),
     )
 
 

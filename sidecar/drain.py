@@ -25,7 +25,9 @@ from .lease import App, Lease, Life, Outcome, Port, Release, Residue, State, Tri
 from .plan import ASSUMED_APP_STOP, Plan, fit
 from .registration import OPENAPI, Identity, Instance, Publisher, Record, Road, Service
 from .removal import Goal, Offline, Online, Removal
-from .settle import Settle, Verdict
+from .settle import Rule, Settle, Verdict
+from .traffic import Reading
+from .wire import Watched, Wire
 from .wishes import (
     Answer,
     Asked,
@@ -45,6 +47,8 @@ from .wishes import (
     Peeked,
     Roster,
     Rostered,
+    Sample,
+    Sampled,
     Shutdown,
     Signal,
     Signalled,
@@ -71,6 +75,7 @@ LAST_WORD = 1.0  # our own exit comes so long before the grace period ends
 EVIDENCE_AFTER_EXIT = 5.0
 OLD_LIFE = 60.0
 ROSTER_PERIOD = 2.0
+SAMPLE_PERIOD, SAMPLE_DRAINING = 1.0, 0.5  # a second of a caller's rhythm is as fine as an idle sidecar can afford
 HEALTH_FIRST = 0.5  # a deregistering endpoint may make the app refuse traffic, and its health would say so
 DUBBO = "dubbo"  # the road for what Dubbo has registered
 DUBBO_NAMES = ("providers:", "consumers:")  # how it names the services of its interfaces
@@ -93,6 +98,9 @@ class Rules:
     actuator: bool = False  # whether the app can be asked who it is
     app_stop_assumed: bool = False  # APP_STOP is not set: a longer wait that is built into the app counts
     jitter: float = 1.0  # of the survey's period, so that a fleet does not ask in step
+    quiet: Rule = Rule()  # noqa: RUF009  frozen, so sharing it is harmless
+    watched: Watched = Watched()  # noqa: RUF009  likewise
+    singles: frozenset[str] = frozenset()  # addresses that stand for one caller, by the user's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +147,13 @@ class Drain:
     unidentified: str = ""  # why the app has not told who it is
     peek_at: float = 0.0
     peeks: int = 0
+    looked: bool = False  # the kernel has shown the app's ports once
     roster_at: float = 0.0
     rosters: int = 0
+    wire: Wire = Wire()  # noqa: RUF009  frozen, so sharing it is harmless
+    sample_at: float = 0.0
+    samples: int = 0
+    missed: str = ""  # why the newest sample may have missed a call
     lease: Lease | None = None
     restoring: tuple[Removal, ...] = ()
     restore_reason: str = ""
@@ -169,10 +182,7 @@ class Drain:
         if self.state is State.RESTORING:
             for r in self.restoring:
                 yield from r.wanted(now, may_write=True)
-        if self.peek_at <= now:
-            yield Peek(self._app_ports(), self.peeks)
-        if self._asks_who and self.identify_at <= now:
-            yield Identify(self.app.ports, self.identifies)
+        yield from self._looks(now)
         if self.state is State.ARMED:
             yield from self._idle(now)
 
@@ -182,10 +192,24 @@ class Drain:
         return self.lease if self.state in {State.DRAINING, State.RELEASED} else None
 
     @property
+    def watches(self) -> bool:
+        """Whether callers can be seen at all."""
+        return self.settle.source != "blind"
+
+    @property
     def _asks_who(self) -> bool:
         """Whether it is of interest who the app is: ahead of a drain, or in one that does not know what to take out."""
         lease = self._running
         return self.rules.actuator and (self.state is State.ARMED or (lease is not None and lease.unaware))
+
+    def _looks(self, now: float) -> Iterator[Effect]:
+        """What is to be known of the app all the time."""
+        if self.peek_at <= now:
+            yield Peek(self._app_ports(), self.peeks)
+        if self.watches and self.sample_at <= now:
+            yield Sample(self.samples)
+        if self._asks_who and self.identify_at <= now:
+            yield Identify(self.app.ports, self.identifies)
 
     def _idle(self, now: float) -> Iterator[Effect]:
         """What keeps the trigger from having to ask first."""
@@ -227,6 +251,8 @@ class Drain:
 
     def _moments(self, now: float) -> Iterator[float]:
         yield self.peek_at
+        if self.watches:
+            yield self.sample_at
         if self._asks_who:
             yield self.identify_at
         if self.state is State.ARMED:
@@ -237,9 +263,10 @@ class Drain:
             yield from r.wake()
         if self.restore_until is not None:
             yield self.restore_until
-        lease = self._running
-        if lease is None:
-            return
+        if self._running is not None:
+            yield from self._moments_of(self._running, now)
+
+    def _moments_of(self, lease: Lease, now: float) -> Iterator[float]:
         for r in lease.removals:
             yield from r.wake()
         if lease.stable_at is not None:
@@ -296,6 +323,8 @@ class Drain:
                 return self._told(effect.instance, publisher)
             case Peeked(_, app):
                 return self._peeked(app, now)
+            case Sampled(_, reading):
+                return self._sampled(reading, now)
             case Rostered(_, down):
                 return replace(self._rostered(now), lease=self._each(lambda r: _lose_all(r, down)))
             case Knocked(_, hung, ill):
@@ -359,6 +388,8 @@ class Drain:
                 return self._with(signal_error=error)
             case Roster():
                 return self._rostered(now)
+            case Sample():
+                return replace(self, settle=self.settle.lost(now, error), missed=error)._next_sample(now)
             case AwaitExit(life):  # not ours to watch: its listener tells, as where no process is visible
                 return self._with(life=replace(life, pid=None, started=None))
 
@@ -377,10 +408,23 @@ class Drain:
     def _rostered(self, now: float) -> "Drain":
         return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)
 
+    def _sampled(self, reading: Reading, now: float) -> "Drain":
+        wire, seen = self.wire.take(reading, self._app_ports())
+        settle = self.settle.observe(seen.calls, reading.at, doubt=seen.doubt)
+        if seen.missed:
+            settle = settle.lost(reading.at, seen.missed)
+        return replace(self, wire=wire, settle=settle, missed=seen.missed)._next_sample(now)
+
+    def _next_sample(self, now: float) -> "Drain":
+        at = now + (SAMPLE_DRAINING if self.state is State.DRAINING else SAMPLE_PERIOD)
+        clock = self.lease.clock(now) if self.state is State.DRAINING and self.lease is not None else None
+        floor = inf if clock is None else clock + self.settle.rule.floor
+        return replace(self, samples=self.samples + 1, sample_at=min(at, floor) if now < floor else at)
+
     @property
     def looks_elsewhere(self) -> bool:
         """Nacos lists it, but nobody ever listened on its ports here: it is registered with another port."""
-        return self.peeks > 0 and self.last_life is None and any(k.record.enabled for k in self.known.values())
+        return self.looked and self.last_life is None and any(k.record.enabled for k in self.known.values())
 
     # -- armed -----------------------------------------------------------------------------------------------------
 
@@ -494,11 +538,12 @@ class Drain:
         return replace(self, ready=ready, surveys=self.surveys + 1, survey_at=now + period)
 
     def _peeked(self, app: App, now: float) -> "Drain":
+        looked = self.looked or app.port is not Port.UNKNOWN
         if app.port is Port.CLOSED and self.looks_elsewhere:
             app = replace(app, port=Port.UNKNOWN)
         idle = PEEK_IDLE if app.port is Port.OPEN else PEEK_STARTING
         period = idle if self.state is State.ARMED else PEEK_PERIOD
-        seen = replace(self, app=app, peeks=self.peeks + 1, peek_at=now + period)
+        seen = replace(self, app=app, looked=looked, peeks=self.peeks + 1, peek_at=now + period)
         if app.life is not None:
             if self.last_life is not None and not self.last_life.same(app.life):
                 forgotten = {i: replace(k, was_enabled=False, publisher=None) for i, k in self.known.items()}
@@ -573,6 +618,7 @@ class Drain:
             restoring=(),
             restore_until=None,
             settle=self.settle.freeze(now),
+            sample_at=min(self.sample_at, now + SAMPLE_DRAINING),
             peek_at=now,
             roster_at=now,
         )
@@ -676,7 +722,7 @@ class Drain:
             restoring=back,
             restore_reason=reason,
             restore_until=self.lease.grace_end - LAST_WORD / 2 if self.stop and self.lease else None,
-            settle=self.settle.thaw(),
+            settle=self.settle.thaw(now),
         )
 
     # -- consequences ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Protocol
 from .lease import App as AppSeen
 from .lease import Life
 from .registration import Identity, Instance, Publisher, Record, Service
+from .traffic import Reading
 
 
 class Unavailable(Exception):
@@ -113,6 +114,27 @@ class Actuator(Inside, Protocol):
 
     async def shutdown(self) -> None:
         """Ask the app to stop. Raises Rejected where the endpoint is not open."""
+
+
+class Traffic(Protocol):
+    """The connections of the pod's network namespace, as the kernel shows them."""
+
+    @property
+    def source(self) -> str:
+        """How they are seen: netlink, procfs (that they are there, and no more), or blind."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is that source, and what would help, for people; empty where nothing is missing."""
+
+    async def detect(self) -> None:
+        """Find out which source works here. Once, before anything else; never raises."""
+
+    async def read(self) -> Reading:
+        """Look once. Raises Unavailable."""
+
+    def close(self) -> None:
+        """Look no more."""
 
 
 class Watch(Protocol):

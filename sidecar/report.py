@@ -13,7 +13,7 @@ from .evidence import View
 from .lease import Lease, Outcome, Release, Trigger, Why
 from .registration import Publisher
 from .removal import Fate, Removal
-from .settle import Clause, Settle
+from .settle import Clause, Settle, Verdict
 
 
 MOST_ROWS = 10  # keeps the hook's answer under the 10 KiB at which a kubelet stops reading
@@ -24,6 +24,7 @@ BARS = {
     Clause.YOUNG: "this sidecar has not watched for long enough to know its callers",
     Clause.RHYTHM: "a caller whose rhythm is not known",
     Clause.IN_FLIGHT: "a request is still being answered",
+    Clause.DOUBT: "connections of which it was not known yet whether they are calls",
 }
 
 
@@ -171,15 +172,26 @@ def _settle(lease: Lease, released: float) -> PhaseReport:
         return PhaseReport(Phase.SETTLE, Ending.SKIPPED, seconds, str(lease.why))
     verdict = lease.verdict
     if verdict is not None and verdict.done and verdict.clause in {Clause.FLOOR, Clause.QUIET}:
-        return PhaseReport(Phase.SETTLE, Ending.MET, seconds, verdict.clause.value)
+        return PhaseReport(Phase.SETTLE, Ending.MET, seconds, _ended(verdict, clock))
     detail = "the hook's deadline came first" if lease.why is Why.DEADLINE else "waited for the cap"
+    reasons = []
     if verdict is not None and verdict.callers:
-        return PhaseReport(
-            Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}; calling: {', '.join(verdict.callers[:3])}"
-        )
-    barred = verdict.barred if verdict is not None else None
-    reason = f": {BARS.get(barred, str(barred))}" if barred is not None else ""
-    return PhaseReport(Phase.SETTLE, Ending.EXPIRED, seconds, f"{detail}{reason}")
+        reasons.append(f"calling: {', '.join(caller.peer for caller in verdict.callers[:3])}")
+    if verdict is not None and verdict.barred is not None:
+        reasons.append(verdict.why or BARS.get(verdict.barred, str(verdict.barred)))
+    return PhaseReport(
+        Phase.SETTLE, Ending.EXPIRED, seconds, ": ".join([detail, *(["; ".join(reasons)] if reasons else [])])
+    )
+
+
+def _ended(verdict: Verdict, clock: float | None) -> str:
+    """What the quiet rule was met by, and how long the last caller took."""
+    if verdict.last is None:
+        return f"{verdict.clause.value}: nobody is known to call"
+    peer, at = verdict.last
+    if clock is None or at <= clock:
+        return f"{verdict.clause.value}: no call after the list was clean"
+    return f"{verdict.clause.value}: the last call came {at - clock:.1f} s after the list was clean, from {peer}"
 
 
 def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:
@@ -210,7 +222,7 @@ def report(
         return None if moment is None else wall(moment)
 
     worst = sorted(lease.counted, key=lambda r: (r.proved, r.seen))
-    callers = lease.verdict.callers if lease.verdict else ()
+    callers = lease.verdict.callers if lease.verdict else () if ended else settle.callers
     notes = list(dict.fromkeys(_notes(lease)))
     answer: dict[str, object] = {
         "schema": 1,
@@ -226,7 +238,7 @@ def report(
         "plan": lease.plan.as_json(),
         "phases": [p.as_json() for p in phases(lease, release, now)],
         "instances": [_instance(r, at) for r in worst[:MOST_ROWS]],
-        "callers": [_caller(peer, settle, now) for peer in callers[:MOST_ROWS]],
+        "callers": [caller.as_json() for caller in callers[:MOST_ROWS]],
         "traffic_source": settle.source,
         "notes": notes[:MOST_ROWS],
     }
@@ -268,16 +280,6 @@ def _residue(r: Removal) -> str:
     if r.asked is not None and r.fate is None:
         return "unknown: the record was not read after the app's own road"
     return "none"
-
-
-def _caller(peer: str, settle: Settle, now: float) -> dict[str, object]:
-    seen = settle.peers.get(peer)  # the verdict may be older than the memory
-    return {
-        "peer": peer,
-        "connections": seen.connections if seen else 0,
-        "last_seen_s": round(now - seen.last, 3) if seen else None,
-        "rhythm_s": round(seen.longest_gap, 3) if seen and seen.owed is not None else None,
-    }
 
 
 def _notes(lease: Lease) -> Iterator[str]:

@@ -15,10 +15,11 @@ from uuid import uuid4
 from . import removal, wishes
 from .drain import Drain, Refusal, Rules
 from .lease import Lease, State, Trigger
-from .ports import Actuator, App, Inside, NotThere, Registry, Rejected, Unavailable, Watch
+from .ports import Actuator, App, Inside, NotThere, Registry, Rejected, Traffic, Unavailable, Watch
 from .registration import Record
 from .report import report
-from .settle import Settle
+from .settle import CROWDS, Settle
+from .wire import Wire
 from .wishes import Effect, Event
 
 
@@ -39,18 +40,36 @@ class Runner:
         inside: Mapping[str, Inside] | None = None,
         actuator: Actuator | None = None,
         watch: Watch | None = None,
+        traffic: Traffic | None = None,
         pod: str = "",
     ) -> None:
-        """Know the ports; `inside` are the app's own doors by the names of their roads."""
+        """Know the ports; `inside` are the app's own doors by the names of their roads. `traffic` has detected."""
         self._registry = registry
         self._app = app
         self._inside = inside or {}
         self._actuator = actuator
         self._watch = watch
+        self._traffic = traffic
         self._pod = pod
         self._loop = asyncio.get_running_loop()
         now = self._now = self._loop.time()
-        self.drain = Drain(rules, now, Settle(since=now), nodes=registry.nodes(), survey_at=now, peek_at=now)
+        settle = Settle(
+            since=now,
+            rule=rules.quiet,
+            source="blind" if traffic is None else traffic.source,
+            singles=rules.singles,
+            crowds=CROWDS | rules.watched.nodes,
+        )
+        self.drain = Drain(
+            rules,
+            now,
+            settle,
+            nodes=registry.nodes(),
+            wire=Wire(rules.watched),
+            survey_at=now,
+            peek_at=now,
+            sample_at=now,
+        )
         self.observers: list[Observer] = []
         self._running: dict[Effect, asyncio.Task[None]] = {}
         self._results: list[tuple[Effect, Event]] = []
@@ -269,6 +288,8 @@ class Runner:
                 return wishes.Told(effect, await self._registry.publisher(node, instance))
             case wishes.Peek(ports):
                 return wishes.Peeked(effect, await self._app.look(ports))
+            case wishes.Sample():
+                return wishes.Sampled(effect, await self._pod_traffic().read())
             case wishes.Knock(ports):
                 hung, healthy = await asyncio.gather(self._app.hung(ports), self._healthy())
                 return wishes.Knocked(effect, hung or healthy is None, ill=healthy is False)
@@ -289,6 +310,11 @@ class Runner:
         if door is None:
             raise Rejected(f"nothing is known of the road {road}")
         return door
+
+    def _pod_traffic(self) -> Traffic:
+        if self._traffic is None:
+            raise Rejected("there is no traffic source")
+        return self._traffic
 
     def _app_actuator(self) -> Actuator:
         if self._actuator is None:

@@ -3,24 +3,28 @@
 Laws of this file
 - No clock and no I/O. What the kernel showed comes in as observations; a verdict comes out.
 - Unknown is not quiet. A rhythm that is not known, a reading that may have missed a call, a peer that stands for many:
-  each of them means the cap.
+  each of them means the cap. Silence counts as far as it was seen, not as far as the clock has run since.
 - A request during SETTLE never ends it earlier: the rhythms are frozen at the trigger.
 
 The rule (design section 5): leave when `floor` has passed since SETTLE's clock started, nothing is in flight, and
 every peer seen in the look-back has been silent for longer than max(quiet, factor x its longest gap); at the latest
 at the cap.
 Why per peer: behind a 35 s cache a plain 3 s quiet window let the app go too early 3 times in 3 at 0.5 requests/s
-(rollout-baseline.md section 2).
+(rollout-baseline.md section 2). bench/simulation.py drives this file; its table is what the defaults rest on.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 
 # Addresses that stand for many callers: loopback, and the source address of Istio's inbound proxy.
 CROWDS = frozenset({"127.0.0.1", "::1", "127.0.0.6"})
 KNOWN_RHYTHM = 3  # requests in the look-back that make a rhythm; one or two could be anything
+# Look-backs in which nobody came before it is believed that nobody calls. In one of them every fifth of those who call
+# once in 200 s is not seen: 1.7 % of such drains were too early (bench/results/settle.md).
+NOBODY = 12
 
 
 class Clause(StrEnum):
@@ -32,8 +36,17 @@ class Clause(StrEnum):
     IN_FLIGHT = "in_flight"
     RHYTHM = "rhythm_unknown"  # a peer whose rhythm is not known: wait for the cap
     YOUNG = "young"  # this sidecar has watched for less than the look-back
+    DOUBT = "doubt"  # something was seen of which only the next samples will tell more
     BLIND = "blind"  # no traffic source, or a reading that may have missed a call
     CAP = "cap"
+
+
+class Rhythm(StrEnum):
+    """What is known of a peer's requests."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    MANY = "many"  # one address that stands for many callers
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +61,47 @@ class Rule:
     most_peers: int = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What one sample showed of one peer: its newest request, and whether one is being answered."""
+class Call(NamedTuple):
+    """What one sample showed of one peer."""
 
     peer: str
-    last: float | None  # loop time of the newest request, None when the connections only sat there
+    asked: float | None  # loop time of its newest request; None: there was none since the sample before
     connections: int = 1
     in_flight: bool = False
+    requests: int = 1  # that came since the sample before: at most so many
+    active: float | None = None  # when the newest byte of a request or an answer went; None: as asked
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """What is remembered of one peer."""
 
-    recent: tuple[float, ...] = ()  # the newest requests, at most KNOWN_RHYTHM
-    longest_gap: float = 0.0
+    recent: tuple[float, ...] = ()  # the newest requests, at most KNOWN_RHYTHM, and one per sample
+    active: float = 0.0  # the newest byte of a request or an answer
+    met: float = 0.0  # its first request
+    waited: float = 0.0  # the silence before that, as far as we had watched
+    gaps: tuple[float, float] = (0.0, 0.0)  # the longest of this half of the memory, and of the half before
+    half: int = 0  # which one that is
     connections: int = 0
     in_flight: bool = False
     owed: float | None = None  # the silence that it owes, fixed at the trigger; None: its rhythm is not known
 
-    @property
-    def last(self) -> float:
-        """When it last sent a request."""
-        return self.recent[-1]
+
+class Caller(NamedTuple):
+    """A peer as the report shows it."""
+
+    peer: str
+    connections: int
+    silent: float  # seconds since it was last active, as far as that was seen
+    rhythm: float | None  # its longest gap, seconds; None: not known
+
+    def as_json(self) -> dict[str, object]:
+        """As it stands in the report and on `/status`."""
+        return {
+            "peer": self.peer,
+            "connections": self.connections,
+            "last_seen_s": round(self.silent, 3),
+            "rhythm_s": None if self.rhythm is None else round(self.rhythm, 3),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +110,10 @@ class Verdict:
 
     done: bool
     clause: Clause
-    callers: tuple[str, ...] = ()
+    callers: tuple[Caller, ...] = ()
     barred: Clause | None = None  # at the cap: what made it the only honest end
+    why: str = ""  # more about that, for people
+    last: tuple[str, float] | None = None  # who was active last, and when
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,79 +126,200 @@ class Settle:
     singles: frozenset[str] = frozenset()  # declared by the user to be one caller, whatever their address
     crowds: frozenset[str] = CROWDS
     peers: Mapping[str, Peer] = field(default_factory=dict)
+    connected: frozenset[str] = frozenset()  # the peers of `peers` that had a connection in the newest sample
+    seen_at: float | None = None  # the newest sample
+    oldest: float = 0.0  # nobody in `peers` was active before
+    doubt: bool = False  # the newest sample is not explained yet
     unknown_at: float | None = None  # the last moment at which a call may have been missed
+    unknown_why: str = ""
     evicted: bool = False
     frozen_at: float | None = None
+    thawed_at: float | None = None
 
-    def observe(self, calls: Iterable[Call], now: float, *, complete: bool = True) -> "Settle":
-        """Take one sample in. An incomplete one may have missed a call of anybody."""
-        peers = {a: replace(p, connections=0, in_flight=False) for a, p in self.peers.items()}
+    def observe(self, calls: Iterable[Call], at: float, *, doubt: bool = False) -> "Settle":
+        """Take one sample in: everything that was to be seen at this moment. `doubt`: the next one may show more."""
+        peers, connected, oldest, evicted = dict(self.peers), set(), min(self.oldest, at), self.evicted
         for call in calls:
-            peer = self._met(peers.get(call.peer, Peer()), call)
-            if peer.recent:
-                peers[call.peer] = peer
-        kept = {a: p for a, p in peers.items() if now - p.last <= self.rule.memory or p.in_flight}
-        evicted = self.evicted or len(kept) > self.rule.most_peers
-        if len(kept) > self.rule.most_peers:
-            newest = sorted(kept, key=lambda a: kept[a].last, reverse=True)[: self.rule.most_peers]
-            kept = {a: kept[a] for a in newest}
-        return replace(self, peers=kept, evicted=evicted, unknown_at=self.unknown_at if complete else now)
+            before = peers.get(call.peer)
+            if before is not None and call[1:4] == (None, before.connections, before.in_flight) and call.active is None:
+                connected.add(call.peer)
+                continue
+            peer = self._met(before, call)
+            if peer is not None:
+                connected.add(call.peer)
+                if peer is not before:
+                    peers[call.peer] = peer
+                    oldest = min(oldest, peer.active)
+        for address in self.connected - connected:
+            peer = peers[address]
+            peers[address] = peer._replace(connections=0, in_flight=False)
+        if at - oldest > self.rule.memory or len(peers) > self.rule.most_peers:
+            peers = {a: p for a, p in peers.items() if at - p.active <= self.rule.memory or p.in_flight}
+            if len(peers) > self.rule.most_peers:
+                evicted = True
+                newest = sorted(peers, key=lambda a: peers[a].active, reverse=True)[: self.rule.most_peers]
+                peers = {a: peers[a] for a in newest}
+            oldest = min((p.active for p in peers.values()), default=at)
+        return replace(
+            self,
+            peers=peers,
+            connected=frozenset(connected & peers.keys()),
+            seen_at=at,
+            oldest=oldest,
+            doubt=doubt,
+            evicted=evicted,
+        )
 
-    def _met(self, peer: Peer, call: Call) -> Peer:
-        here = replace(peer, connections=call.connections, in_flight=call.in_flight)
-        if call.last is None and call.in_flight and not peer.recent:
-            return replace(here, recent=(self.since,))  # under way since before we watched
-        if call.last is None or (peer.recent and call.last <= peer.last):
-            return here
-        gap = call.last - (peer.last if peer.recent else self.since)
-        recent = (*peer.recent, call.last)[-KNOWN_RHYTHM:]
-        longest = peer.longest_gap if self.frozen_at is not None else max(peer.longest_gap, gap)
-        return replace(here, recent=recent, longest_gap=longest)
+    def lost(self, at: float, why: str) -> "Settle":
+        """A call of anybody may have been missed."""
+        return replace(self, unknown_at=at, unknown_why=why)
+
+    def _met(self, peer: Peer | None, call: Call) -> Peer | None:
+        """What is remembered of this peer now; None: it has never called."""
+        asked = call.asked
+        active = call.active if call.active is not None else asked
+        if peer is None:
+            if active is None and not call.in_flight:
+                return None
+            # what is under way without a request that we saw has been so since before we watched
+            peer = Peer(active=self.since)
+        recent, met, waited, gap = peer.recent, peer.met, peer.waited, 0.0
+        if asked is not None and not recent:
+            recent, met, waited = (asked,), asked, self._gap(self.since, asked, call.requests)
+        elif asked is not None and asked > recent[-1]:
+            gap = self._gap(recent[-1], asked, call.requests)
+            recent = (*recent, asked)[-KNOWN_RHYTHM:]
+        elif active is not None and active > peer.active:  # an answer, or something pushed
+            gap = active - peer.active
+        elif (call.connections, call.in_flight) == (peer.connections, peer.in_flight):
+            return peer
+        newest = peer.active if active is None else max(peer.active, active)
+        gaps, half = peer.gaps, peer.half
+        # The silence of a drain is our doing, and no rhythm of theirs.
+        theirs = self.thawed_at is None or peer.active >= self.thawed_at
+        if gap and theirs and self.frozen_at is None:
+            now = int(2 * newest // self.rule.memory)
+            gaps = self._gaps(peer, now)
+            gaps, half = (max(gaps[0], gap), gaps[1]), now
+        return Peer(recent, newest, met, waited, gaps, half, call.connections, call.in_flight, peer.owed)
+
+    @staticmethod
+    def _gaps(peer: Peer, half: int) -> tuple[float, float]:
+        """Its longest gaps as this half of the memory sees them."""
+        older = half - peer.half
+        return peer.gaps if older <= 0 else (0.0, peer.gaps[0]) if older == 1 else (0.0, 0.0)
+
+    def longest_gap(self, address: str, now: float) -> float:
+        """The longest silence of a peer between its requests, in seconds, as far as it is remembered.
+
+        The silence before its first request is one too: who is first seen after 10 min may call every 10 min. But not
+        once it has been watched for a look-back: a caller that was itself replaced since our birth, or one that was
+        silent overnight, would be waited for until the cap for ever.
+        """
+        return self._longest(self.peers[address], now)
+
+    def _longest(self, peer: Peer, now: float) -> float:
+        waited = peer.waited if now - peer.met <= self.rule.look_back else 0.0
+        return max(waited, *self._gaps(peer, int(2 * now // self.rule.memory)))
+
+    def _gap(self, before: float, asked: float, requests: int) -> float:
+        """The silence before what a sample shows.
+
+        That it lasted until the sample before is certain. When several requests came since then, only the newest one's
+        time is known: the first of them is taken to have come after its share of the time. Else a caller of 10
+        requests/s would pass for one with gaps of 1.6 s, and be waited for half as long again.
+        """
+        seen = before if self.seen_at is None else max(before, self.seen_at)
+        return max(0.0, seen - before) + max(0.0, asked - seen) / max(1, requests)
 
     def freeze(self, now: float) -> "Settle":
         """The trigger: from here on rhythms are fixed, and the silence that lasts counts as a gap too."""
         return replace(self, peers={a: self._frozen(p, now) for a, p in self.peers.items()}, frozen_at=now)
 
     def _frozen(self, peer: Peer, now: float) -> Peer:
-        gap = max(peer.longest_gap, now - peer.last)
         known = len(peer.recent) == KNOWN_RHYTHM and peer.recent[0] >= now - self.rule.look_back
-        owed = max(self.rule.quiet, self.rule.factor * gap) if known else None
-        return replace(peer, longest_gap=gap, owed=owed)
+        if not known:
+            return peer._replace(owed=None)
+        gap = max(self._longest(peer, now), now - peer.recent[-1])
+        return peer._replace(owed=max(self.rule.quiet, self.rule.factor * gap))
 
-    def thaw(self) -> "Settle":
+    def thaw(self, now: float) -> "Settle":
         """The lease has ended: learn again."""
-        return replace(self, frozen_at=None)
+        return replace(self, frozen_at=None, thawed_at=now)
+
+    # -- the verdict -----------------------------------------------------------------------------------------------
 
     def verdict(self, started: float, cap: float, now: float) -> Verdict:
         """Judge. `started` is SETTLE's clock, `cap` the moment at which it ends whatever is seen."""
-        callers = self._holding(now)
+        callers = self._holding()
         clause = self._bar(now)
+        why = self.unknown_why if clause is Clause.BLIND else ""
         if now >= cap:
-            return Verdict(done=True, clause=Clause.CAP, callers=callers, barred=clause)
+            return Verdict(
+                done=True, clause=Clause.CAP, callers=self.rows(callers), barred=clause, why=why, last=self.last
+            )
         if clause is not None:
-            return Verdict(done=False, clause=clause, callers=callers)
-        if callers or now < started + self.rule.floor:
-            return Verdict(done=False, clause=Clause.WAITING, callers=callers)
-        return Verdict(done=True, clause=Clause.QUIET if self.peers else Clause.FLOOR)
+            return Verdict(done=False, clause=clause, callers=self.rows(callers), why=why)
+        if callers or self.seen_at is None or self.seen_at < started + self.rule.floor:
+            return Verdict(done=False, clause=Clause.WAITING, callers=self.rows(callers))
+        return Verdict(done=True, clause=Clause.QUIET if self.peers else Clause.FLOOR, last=self.last)
+
+    @property
+    def last(self) -> tuple[str, float] | None:
+        """Who was active last, and when."""
+        newest = max(self.peers, key=lambda a: self.peers[a].active, default=None)
+        return None if newest is None else (newest, self.peers[newest].active)
 
     def _bar(self, now: float) -> Clause | None:
         """What makes waiting for the cap the only honest answer."""
         at = now if self.frozen_at is None else self.frozen_at
         if self.source == "blind" or (self.unknown_at is not None and self.unknown_at >= at - self.rule.look_back):
             return Clause.BLIND
-        if at - self.since < self.rule.look_back:
+        age = at - self.since
+        if age < self.rule.look_back or (not self.peers and age < NOBODY * self.rule.look_back):
             return Clause.YOUNG
-        if any(peer.in_flight for peer in self.peers.values()):
+        if any(self.peers[address].in_flight for address in self.connected):
             return Clause.IN_FLIGHT
-        if self.evicted or any(self._uncertain(a, p) for a, p in self.peers.items()):
+        if self.doubt:
+            return Clause.DOUBT
+        if self.evicted or any(self.rhythm(a) is not Rhythm.KNOWN for a in self.peers):
             return Clause.RHYTHM
         return None
 
-    def _uncertain(self, address: str, peer: Peer) -> bool:
-        crowd = address in self.crowds and address not in self.singles
-        return crowd or peer.owed is None
+    def rhythm(self, address: str) -> Rhythm:
+        """What is known of this peer; before a trigger: what would be, were it now."""
+        if address in self.crowds and address not in self.singles:
+            return Rhythm.MANY
+        peer = self.peers[address]
+        if self.frozen_at is None and self.seen_at is not None:
+            peer = self._frozen(peer, self.seen_at)
+        return Rhythm.UNKNOWN if peer.owed is None else Rhythm.KNOWN
 
-    def _holding(self, now: float) -> tuple[str, ...]:
+    @property
+    def callers(self) -> tuple[Caller, ...]:
+        """Who may still be calling, by what was seen so far."""
+        return self.rows(self._holding())
+
+    def rhythms(self) -> dict[str, int]:
+        """How many peers there are of each kind."""
+        return {rhythm.value: sum(self.rhythm(a) is rhythm for a in self.peers) for rhythm in Rhythm}
+
+    def _holding(self) -> list[str]:
         """The peers that were active within the silence that they owe, newest first."""
-        holding = [a for a, p in self.peers.items() if p.in_flight or now - p.last <= (p.owed or self.rule.quiet)]
-        return tuple(sorted(holding, key=lambda a: self.peers[a].last, reverse=True))
+        if self.seen_at is None:
+            return []
+        quiet, seen = self.rule.quiet, self.seen_at
+        holding = [a for a, p in self.peers.items() if p.in_flight or seen - p.active <= (p.owed or quiet)]
+        return sorted(holding, key=lambda a: self.peers[a].active, reverse=True)
+
+    def rows(self, addresses: Iterable[str]) -> tuple[Caller, ...]:
+        """These peers, as a report shows them."""
+        return tuple(self._rows(addresses))
+
+    def _rows(self, addresses: Iterable[str]) -> Iterator[Caller]:
+        seen = self.seen_at if self.seen_at is not None else self.since
+        for address in addresses:
+            peer = self.peers[address]
+            known = self.rhythm(address) is Rhythm.KNOWN
+            gap = self._longest(peer, seen if self.frozen_at is None else self.frozen_at) if known else None
+            yield Caller(address, peer.connections, max(0.0, seen - peer.active), gap)

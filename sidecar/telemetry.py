@@ -28,6 +28,7 @@ IDENTIFY = (
     "let the app show nacosdiscovery (NACOS_DRAIN_ACTUATOR_URL says where), or set NACOS_DRAIN_NACOS_SERVER_ADDR and "
     "NACOS_DRAIN_NACOS_SERVICE"
 )
+SOURCES = ("netlink", "procfs", "blind")
 WELL = {"ok": 1.0, "warning": 1.0, "failing": 0.0, "unknown": math.nan}  # as nacos_drain_preflight shows a verdict
 
 Report = Callable[[Lease], dict[str, object] | None]
@@ -86,6 +87,7 @@ class Metrics:
         self.requests = counter("nacos_drain_registry_requests", "Requests to Nacos", "node", "op", "result")
         self.listed = gauge("nacos_drain_listed", "Whether this node lists us to consumers; NaN: unknown", "node")
         self.source = gauge("nacos_drain_traffic_source", "1 for the source in use", "source")
+        self.peers = gauge("nacos_drain_peers", "Callers that are remembered, by what is known of them", "rhythm")
         self.restores = counter("nacos_drain_restores", "Instances put online again", "reason")
         self.preflight = gauge("nacos_drain_preflight", "1 when a check is well, 0 failing; NaN: unknown", "check")
         self.refusals = counter("nacos_drain_auth_failures", "Requests to acting paths that were not authorised")
@@ -93,6 +95,11 @@ class Metrics:
     def request(self, node: str, op: str, result: str) -> None:
         """Count a request to Nacos."""
         self.requests.labels(node, op, result).inc()
+
+    def callers(self, rhythms: Mapping[str, int]) -> None:
+        """Tell how many are remembered. Counted when somebody asks: there may be thousands, and a sample a second."""
+        for rhythm, count in rhythms.items():
+            self.peers.labels(rhythm).set(count)
 
     def text(self) -> bytes:
         """The exposition format."""
@@ -125,7 +132,20 @@ class Voices:
         if after.state is not before.state or before.peeks == 0:
             for state in State:
                 self._metrics.state.labels(state.value).set(state is after.state)
-            self._metrics.source.labels(after.settle.source).set(1)
+            for source in SOURCES:
+                self._metrics.source.labels(source).set(source == after.settle.source)
+        self._tell_traffic(before, after, event)
+
+    def _tell_traffic(self, before: Drain, after: Drain, event: wishes.Event) -> None:
+        """When a sample may have missed a call, and when one is whole again: every such moment costs a look-back."""
+        sampled = isinstance(event, wishes.Sampled) or (
+            isinstance(event, wishes.Failed) and isinstance(event.effect, wishes.Sample)
+        )
+        if sampled and bool(before.missed) is not bool(after.missed):
+            if after.missed:
+                self._log.warning("traffic.unknown", error=after.missed, look_back_s=after.settle.rule.look_back)
+            else:
+                self._log.info("traffic.known")
 
     # -- a drain ---------------------------------------------------------------------------------------------------
 

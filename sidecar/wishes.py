@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from . import removal
 from .lease import App, Life, Trigger
 from .registration import Identity, Instance, Publisher, Record, Service
+from .traffic import Reading
 
 
 KNOCK_TIMEOUT = 1.0
@@ -90,7 +91,15 @@ class Roster:
     timeout: float = 2.0
 
 
-OwnEffect = Survey | Identify | Inquire | Peek | Knock | AwaitExit | Signal | Shutdown | Roster
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Look at the connections of the pod: who is calling."""
+
+    turn: int
+    timeout: float = 2.0
+
+
+OwnEffect = Survey | Identify | Inquire | Peek | Knock | AwaitExit | Signal | Shutdown | Roster | Sample
 Effect = removal.Effect | OwnEffect
 
 
@@ -186,6 +195,14 @@ class Rostered:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What the kernel showed of the connections."""
+
+    effect: Sample
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """One of the effects of this file came to nothing."""
 
@@ -198,5 +215,6 @@ class Tick:
     """Time passed."""
 
 
-Answer = removal.Event | Surveyed | Identified | Told | Peeked | Knocked | Exited | Signalled | Rostered | Failed
+OwnAnswer = Surveyed | Identified | Told | Peeked | Knocked | Exited | Signalled | Rostered | Sampled | Failed
+Answer = removal.Event | OwnAnswer
 Event = Answer | Triggered | Asked | Left | Tick

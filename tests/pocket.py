@@ -14,6 +14,7 @@ from sidecar.registration import Identity, Instance, Publisher, Record, Service
 from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Offline, Online, Read, Sweep
 from sidecar.removal import Failed as NotDone
 from sidecar.settle import Settle
+from sidecar.traffic import Listener, Reading, Socket
 from sidecar.wishes import (
     Asked,
     AwaitExit,
@@ -30,6 +31,8 @@ from sidecar.wishes import (
     Peeked,
     Roster,
     Rostered,
+    Sample,
+    Sampled,
     Shutdown,
     Signal,
     Signalled,
@@ -56,7 +59,9 @@ def rules(grace: float = 30.0, cache: float = 0.0, **changes: object) -> Rules:
 class Pocket:
     """One sidecar, its app, and the Nacos nodes."""
 
-    def __init__(self, rules: Rules, *, nodes: tuple[str, ...] = ("a", "b"), visible: bool = True) -> None:
+    def __init__(
+        self, rules: Rules, *, nodes: tuple[str, ...] = ("a", "b"), visible: bool = True, watches: bool = False
+    ) -> None:
         self.now = BIRTH
         self.names = tuple((name, True) for name in nodes)
         self.visible = visible
@@ -78,7 +83,10 @@ class Pocket:
         self.identity: Identity | None = None
         self.wrote: list[tuple[float, str]] = []
         self.last_read: dict[str, bool] = {}  # per node: whether the newest answer listed us
-        self.drain = Drain(rules, BIRTH, Settle(BIRTH), nodes=self.names, survey_at=BIRTH, peek_at=BIRTH)
+        self.asked: dict[str, list[float]] = {}  # by peer: when it sent its requests
+        self.answered: dict[str, tuple[int, float]] = {}  # how many of them, and when the newest one was
+        settle = Settle(BIRTH, rules.quiet, "netlink" if watches else "blind")
+        self.drain = Drain(rules, BIRTH, settle, nodes=self.names, survey_at=BIRTH, peek_at=BIRTH, sample_at=BIRTH)
         self.running: dict[Effect, float] = {}
         self.start()
         self.register()
@@ -169,7 +177,7 @@ class Pocket:
             self.finish(effect, event)
         return event is not None
 
-    def _outcome(self, effect: Effect) -> Event | None:
+    def _outcome(self, effect: Effect) -> Event | None:  # noqa: PLR0912  one line for each kind
         answering = [name for name, _ in self.names if not self.faults.get(name)]
         match effect:
             case Read(_, node):
@@ -185,6 +193,8 @@ class Pocket:
                     return Peeked(effect, App())
                 ports = frozenset({SHOP.port} if self.port is Port.OPEN else ())
                 return Peeked(effect, App(self.port, self.life if ports else None, ports))
+            case Sample():
+                return Sampled(effect, self.reading())
             case Knock():
                 return Knocked(effect, self.hung)
             case AwaitExit(life):
@@ -199,6 +209,22 @@ class Pocket:
                 return self.written(effect)
             case Offline() | Online() | Identify() | Inquire() | Shutdown():
                 return self.inside(effect)
+
+    def call(self, peer: str, *, answered: bool) -> None:
+        """Somebody sends a request to the app, on the one connection that he keeps."""
+        self.asked.setdefault(peer, []).append(self.now)
+        if answered:
+            self.answered[peer] = len(self.asked[peer]), self.now
+
+    def reading(self) -> Reading:
+        """What the kernel shows."""
+        sockets = []
+        for number, (peer, times) in enumerate(self.asked.items()):
+            count, spoke = self.answered.get(peer, (0, times[0]))
+            sizes = (200 * len(times), 400 * count, len(times))
+            sockets.append(Socket(number, SHOP.ip, SHOP.port, peer, 40000, *sizes, heard=times[-1], spoke=spoke))
+        door = Listener("::", SHOP.port, 1)
+        return Reading(self.now, tuple(sockets), (), (door,), (len(sockets), len(sockets)))
 
     def inside(self, effect: Offline | Online | Identify | Inquire | Shutdown) -> Event:
         """The app answers, in one of the ways that are found in the field."""

@@ -5,6 +5,7 @@ is visible on each node after its own lag, a record outlives its instance, a new
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,16 @@ from sidecar.plan import fit
 from sidecar.ports import NotThere, Rejected, Unavailable
 from sidecar.registration import Identity, Instance, Publisher, Record, Service
 from sidecar.runner import Runner
+from sidecar.settle import Rule
+from sidecar.traffic import Listener, Reading, Socket
+from sidecar.wire import Watched
 
 
 SHOP = Instance(Service("shop"), "10.0.0.7", 8080)
 LATENCY = 0.01
 PUSH = 0.5
 STICKY = 60.0
+DEFAULTS, EVERYBODY = Rule(), Watched()
 
 
 @dataclass
@@ -270,6 +275,90 @@ class SimApp:
             self.on_signal()
 
 
+@dataclass
+class Caller:
+    """Somebody who calls at a fixed rhythm from `start` to `end`; every answer comes `takes` seconds later."""
+
+    peer: str
+    every: float
+    start: float = 0.0
+    end: float = math.inf
+    takes: float = 0.001
+    lasts: float = 0.0  # how much longer its last answer takes
+    kept: bool = True  # one connection for all requests, else one for each
+
+    def requests(self, until: float) -> int:
+        """How many were sent by now."""
+        return max(0, math.floor((min(until, self.end) - self.start) / self.every + 1e-9) + 1)
+
+    def answers(self, until: float) -> int:
+        """How many were answered by now."""
+        answered = self.requests(until - self.takes)
+        return answered - (answered > 0 and until < self.answered_at(answered - 1))
+
+    def answered_at(self, number: int) -> float:
+        """When its nth request is answered."""
+        last = self.end < math.inf and number == self.requests(self.end) - 1
+        return self.sent_at(number) + self.takes + (self.lasts if last else 0.0)
+
+    def sent_at(self, number: int) -> float:
+        """When it sends its nth request; they count from 0."""
+        return self.start + number * self.every
+
+
+class SimTraffic:
+    """A kernel's view of these callers. It keeps nothing: what a moment shows follows from the moment."""
+
+    reason = ""
+
+    def __init__(self, *callers: Caller, source: str = "netlink") -> None:
+        self.source = source
+        self.callers = list(callers)
+        self.fails = False
+        self.trouble = ""
+        self.hidden = 0  # accepted connections that no reading shows
+        self.read_at: list[float] = []
+
+    async def detect(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    async def read(self) -> Reading:
+        at = asyncio.get_running_loop().time()
+        before = self.read_at[-1] if self.read_at else 0.0
+        if self.fails:
+            raise Unavailable("the kernel does not answer")
+        self.read_at.append(at)
+        shown: list[Socket] = []
+        gone: list[Socket] = []
+        opens = self.hidden
+        for number, caller in enumerate(self.callers):
+            sent = caller.requests(at)
+            if caller.kept:
+                answered = caller.answers(at)
+                opens += 1
+                spoke = caller.answered_at(answered - 1) if answered else 0.0
+                heard = caller.sent_at(sent - 1) if sent else 0.0
+                shown.append(self._socket(number, caller, sent, answered, heard, spoke))
+                continue
+            opens += sent
+            for each in range(sent):
+                heard, ended = caller.sent_at(each), caller.answered_at(each)
+                id_ = 1_000_000 * (number + 1) + each
+                if ended > at:
+                    shown.append(self._socket(id_, caller, 1, 0, heard, heard))
+                elif ended > before:
+                    gone.append(self._socket(id_, caller, 1, 1, heard, ended))
+        door = Listener("0.0.0.0", SHOP.port, 1001)
+        return Reading(at, tuple(shown), tuple(gone), (door,), (opens, opens), trouble=self.trouble)
+
+    def _socket(self, id_: int, caller: Caller, sent: int, answered: int, heard: float, spoke: float) -> Socket:
+        received, answers = 200 * sent, 400 * answered
+        return Socket(id_, SHOP.ip, SHOP.port, caller.peer, 40000, received, answers, sent, heard=heard, spoke=spoke)
+
+
 def rules(
     grace: float = 120.0,
     *,
@@ -279,6 +368,8 @@ def rules(
     release: Release = Release.HOOK,
     residue: Residue = Residue.OURS,
     kill: bool = False,
+    quiet: Rule = DEFAULTS,
+    watched: Watched = EVERYBODY,
 ) -> Rules:
     """The settings of a scenario."""
     return Rules(
@@ -290,18 +381,27 @@ def rules(
         release=release,
         residue=residue,
         kill=kill,
+        quiet=quiet,
+        watched=watched,
     )
 
 
 class World:
     """A runner among a SimNacos and a SimApp, with the clock set to zero at will."""
 
-    def __init__(self, rules_: Rules, nacos: SimNacos, app: SimApp, door: SimDoor | None = None) -> None:
+    def __init__(
+        self,
+        rules_: Rules,
+        nacos: SimNacos,
+        app: SimApp,
+        door: SimDoor | None = None,
+        traffic: SimTraffic | None = None,
+    ) -> None:
         self.nacos, self.app = nacos, app
         if door is not None:
             door.app = app
         inside = {road.name: door for road in rules_.roads} if door is not None else {}
-        self.runner = Runner(rules_, nacos, app, inside=inside, actuator=door, pod="pod-1")
+        self.runner = Runner(rules_, nacos, app, inside=inside, actuator=door, traffic=traffic, pod="pod-1")
         self.zero = 0.0
 
     def now(self) -> float:
@@ -338,13 +438,14 @@ async def world(
     app: SimApp | None = None,
     *,
     door: SimDoor | None = None,
+    traffic: SimTraffic | None = None,
     registered: bool = True,
     warm: float = WARM,
 ) -> AsyncIterator[World]:
     nacos, app = nacos or SimNacos(), app or SimApp()
     if registered:
         nacos.register()
-    made = World(rules_ or rules(), nacos, app, door)
+    made = World(rules_ or rules(), nacos, app, door, traffic)
     async with made.runner.running():
         await asyncio.sleep(warm)
         made.mark_zero()

@@ -112,7 +112,39 @@ def test_a_program_gets_the_plan_as_json() -> None:
         "fits": True,
         "covers_35s_cache": False,
         "grace_needed": 53.0,
+        "settle_rule": {"floor": 3.0, "quiet": 3.0, "factor": 3.0, "look_back": 300.0},
     }
+
+
+USUALLY = [
+    ({}, "4 to 41 s"),
+    ({"CONSUMER_CACHE": "0"}, "4 to 6 s"),
+    ({"CONSUMER_CACHE": "0", "SETTLE_FLOOR": "5"}, "6 s"),
+    ({"SETTLE_FLOOR": "500ms"}, "1.5 to 41 s"),
+    ({"GRACE_PERIOD": "30"}, "4 to 17 s"),
+    ({"GRACE_PERIOD": "10"}, "4 s"),
+    ({"GRACE_PERIOD": "2"}, "0 s"),
+]
+
+
+@pytest.mark.parametrize(("settings", "seconds"), USUALLY)
+def test_how_long_a_drain_takes_lies_between_the_floor_and_the_cap(settings: dict[str, str], seconds: str) -> None:
+    said = run("plan", **{"GRACE_PERIOD": "120", **settings}).stdout
+    assert f"\nusually the app is released after {seconds}: proof takes 1 s, and the callers decide" in said
+
+
+def test_the_plan_says_when_callers_have_stopped() -> None:
+    said = run("plan", GRACE_PERIOD="120").stdout
+    assert "SETTLE      until callers have stopped: 3 s at least, 40 s at most\n" in said
+    assert "a caller has stopped after 3 s of silence, and 3 times its longest pause; before 300 s of watching" in said
+    rule = {"SETTLE_FLOOR": "2", "SETTLE_QUIET": "4s", "SETTLE_FACTOR": "2.5", "SETTLE_LOOK_BACK": "1m"}
+    said = run("plan", GRACE_PERIOD="120", **rule).stdout
+    assert "SETTLE      until callers have stopped: 2 s at least, 40 s at most\n" in said
+    assert "a caller has stopped after 4 s of silence, and 2.5 times its longest pause; before 60 s of watching" in said
+    told = json.loads(run("plan", "--json", **rule).stdout)["settle_rule"]
+    assert told == {"floor": 2.0, "quiet": 4.0, "factor": 2.5, "look_back": 60.0}
+    shrunk = run("plan", GRACE_PERIOD="30").stdout
+    assert "until callers have stopped: at most 13 s and what the proof leaves over (it wants 40 s)\n" in shrunk
 
 
 def test_a_plan_that_is_shrunk_says_what_would_cover_the_cache() -> None:
@@ -423,7 +455,17 @@ async def test_status_is_for_eyes_and_for_programs() -> None:
         "app": {"port": "open", "pid": None, "ports": [8080]},
         "known": [{"instance": "public/DEFAULT_GROUP/shop/DEFAULT 10.0.0.7:8080", "enabled": False}],
         "nodes": [{"node": "nacos:8848", "required": False}],
-        "traffic_source": "blind",
+        "traffic_source": "procfs",
+        "traffic": {
+            "source": "procfs",
+            "reason": "netlink is forbidden",
+            "missed": "nobody saw 3 of the accepted connections",
+            "callers": [
+                {"peer": "10.0.1.1", "connections": 2, "last_seen_s": 0.25, "rhythm_s": 1.5},
+                {"peer": "10.0.1.2", "connections": 0, "last_seen_s": 61.0, "rhythm_s": None},
+            ],
+            "omitted": 7,
+        },
         "preflight": [
             {"check": "plan", "verdict": "ok", "detail": "all the time in the world", "next_step": None},
             {"check": "instance", "verdict": "failing", "detail": "not there", "next_step": "look elsewhere"},
@@ -437,5 +479,13 @@ async def test_status_is_for_eyes_and_for_programs() -> None:
             assert part in said[0]
         assert "preflight      instance FAILING: not there\n               -> look elsewhere\n" in said[0]
         assert "all the time in the world" not in said[0]
+        for line in (
+            "traffic        procfs: netlink is forbidden",
+            "               a call may have been missed: nobody saw 3 of the accepted connections",
+            "caller         10.0.1.1, 2 connections, last seen 0.2 s ago, longest gap 1.5 s",
+            "caller         10.0.1.2, 0 connections, last seen 61.0 s ago, rhythm not known",
+            "               and 7 more",
+        ):
+            assert line in said[0].splitlines()
         assert await client.status(Sidecar(url), watch=False, as_json=True, say=said.append) == 0
         assert json.loads(said[1]) == body

@@ -25,20 +25,27 @@ from rig.records import Instance as RealInstance
 from rig.servers import NacosServer
 
 from sidecar.adapters.nacos_push.link import installed
+from sidecar.adapters.sockets import Sockets
 from sidecar.composition import assemble
 from sidecar.demo.double import Access, Dialect, Double, Service
 from sidecar.demo.double import Instance as Registered
 from sidecar.doctor.checks import Check, Verdict, check, listed, together
 from sidecar.doctor.checks import Remark as Said
-from sidecar.doctor.findings import Findings
+from sidecar.doctor.findings import Findings, Sight, Trouble
 from sidecar.doctor.nacos import loses_threshold
 from sidecar.doctor.outlook import outlook, text
-from sidecar.doctor.pod import may_signal
+from sidecar.doctor.pod import may_signal, traffic
 from sidecar.doctor.preflight import Preflight
 from sidecar.doctor.rehearsal import JUDGES, judge, rehearse
+from sidecar.drain import Drain, Rules
 from sidecar.lease import State, Trigger
+from sidecar.plan import Plan, fit
+from sidecar.registration import Service as Named
 from sidecar.runner import Runner
 from sidecar.settings import load
+from sidecar.settle import Rule, Settle
+from sidecar.wire import Watched as Noted
+from sidecar.wishes import Triggered
 
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +61,7 @@ NAMES = (
     "instance",
     "permission",
     "app",
+    "traffic",
     "actuator",
     "dubbo",
     "release",
@@ -164,7 +172,7 @@ async def test_what_a_drain_would_do_now_is_told_at_the_end() -> None:
         said = text([*checks.values()], s.findings).splitlines()
         assert [line.split()[:2] for line in said[: len(NAMES)]] == [["ok", name] for name in NAMES]
         assert said[-1] == (
-            "A drain now: openapi; proof in about 1 s, callers at most 40 s; the app is released after about 41 s, "
+            "A drain now: openapi; proof in about 1 s, callers 3-40 s; the app is released after about 4-41 s, "
             "after 107 s at the latest."
         )
         checks = await s.doctor(GRACE_PERIOD="30")
@@ -517,6 +525,101 @@ async def test_a_fault_has_a_name_and_a_next_step(name: str) -> None:
         assert record is None or record.enabled is False  # what the fault has made of it
 
 
+# -- who is calling --------------------------------------------------------------------------------------------------
+
+
+def watching(
+    sight: Sight | Trouble | None, *nodes: str, kubernetes: bool = False, plan: Plan | None = None, **rule: Any
+) -> Findings:
+    """What a rehearsal has found of a shop that one drain would take out, seen in this way."""
+    env = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"} if kubernetes else {}
+    rules = Rules(
+        plan or fit(120, None, 35),
+        (Named("shop"),),
+        frozenset({8080}),
+        addresses=("10.0.0.7",),
+        quiet=Rule(**rule),
+        watched=Noted(nodes=frozenset(nodes)),
+    )
+    drain = Drain(rules, 0.0, Settle(since=0.0))
+    hook = Triggered(Trigger.HOOK, "rehearsal", "rehearsal", (("nacos:8848", True),))
+    return Findings(load(env), drain, drain.step(hook, 0.0).lease, traffic=sight)
+
+
+NETLINK = Sight("netlink", "")
+SEEN = (
+    "callers are seen in the kernel's sockets; a sidecar that has watched for less than 5m waits until the cap of 40 s"
+)
+UNKNOWN_NODE = "the node's address is not known, so the kubelet's probes would count as calls; callers are seen"
+NODE_STEP = "set NACOS_DRAIN_NODE_IP: env valueFrom fieldRef status.hostIP"
+ALLOW = "seccomp profile RuntimeDefault, or one that allows AF_NETLINK sockets; gVisor has none"
+SIGHTS: list[tuple[Findings, Expected]] = [
+    (watching(NETLINK), (OK, f"^{SEEN}$", "^$")),
+    (
+        watching(NETLINK, look_back=20.0, plan=fit(120, None, 0)),
+        (OK, "less than 20s waits until the cap of 5 s$", "^$"),
+    ),
+    (watching(NETLINK, kubernetes=True), (WARNING, UNKNOWN_NODE, NODE_STEP)),
+    (watching(NETLINK, "169.254.1.1", "fe80::1", kubernetes=True), (WARNING, UNKNOWN_NODE, NODE_STEP)),
+    (watching(NETLINK, "169.254.1.1", "192.168.0.3", kubernetes=True), (OK, f"^{SEEN}$", "^$")),
+    (watching(NETLINK, "fd00::1", kubernetes=True), (OK, f"^{SEEN}$", "^$")),
+    (
+        watching(Sight("netlink", "nobody counts the accepts"), kubernetes=True),
+        (
+            WARNING,
+            r"^some calls may be missed \(nobody counts the accepts\): a drain waits until the cap of 40",
+            "/proc$",
+        ),
+    ),
+    (
+        watching(Sight("procfs", "netlink is denied"), kubernetes=True),
+        (
+            WARNING,
+            r"not their use \(netlink is denied\): who keeps one open is waited for until the cap of 40 s$",
+            ALLOW,
+        ),
+    ),
+    (
+        watching(Sight("blind", "no such family"), kubernetes=True, plan=fit(120, None, 0)),
+        (WARNING, r"^callers cannot be seen \(no such family\): SETTLE always lasts until the cap of 5 s$", ALLOW),
+    ),
+    (watching(Trouble("no answer within 2 s")), (UNKNOWN, "^no answer within 2 s$", "nacos-drain status --json")),
+    (watching(None), (UNKNOWN, "^not asked$", "nacos-drain status --json")),
+]
+
+
+@pytest.mark.parametrize(("findings", "expected"), SIGHTS)
+def test_how_callers_are_seen_is_told(findings: Findings, expected: Expected) -> None:
+    assert_told({"traffic": traffic(findings)}, {"traffic": expected})
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        (watching(NETLINK), "callers 3-40 s; the app is released after about 4-41 s, after 107 s at the latest."),
+        (watching(Sight("procfs", "")), "callers 3-40 s; the app is released after about 4-41 s, after"),
+        (
+            watching(Sight("blind", "")),
+            "callers 40 s as they cannot be seen; the app is released after about 41 s, after",
+        ),
+        (watching(None), "callers 40 s as they cannot be seen; the app is released after about 41 s, after"),
+        (watching(NETLINK, floor=9.0), "callers 9-40 s; the app is released after about 10-41 s, after"),
+        (
+            watching(NETLINK, floor=5.0, plan=fit(120, None, 0)),
+            "callers 5 s; the app is released after about 6 s, after",
+        ),
+        (
+            watching(NETLINK, plan=fit(30, None, 35)),
+            "callers 3-40 s; the app is released after about 4-17 s, after 17 s at the latest, where SETTLE has 13 s",
+        ),
+        (watching(NETLINK, plan=fit(14, 8, 35)), "the app is released after about 3 s, after 3 s at the latest, where"),
+    ],
+)
+def test_the_last_line_promises_no_more_than_can_be_seen(findings: Findings, said: str) -> None:
+    assert outlook((), findings).startswith("A drain now: openapi; proof in about 1 s, ")
+    assert said in outlook((), findings)
+
+
 # -- several nodes ---------------------------------------------------------------------------------------------------
 
 
@@ -825,6 +928,27 @@ async def test_the_command_tells_programs_and_exits_by_the_verdict() -> None:
     assert not well[2] + failing[2] + wrong[1]
 
 
+async def test_in_a_pod_that_knows_its_node_callers_are_seen() -> None:
+    async with stage() as s:
+        env = {**s.env, "NACOS_DRAIN_NODE_IP": "192.0.2.7", "KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+        code, out, _ = await doctor(env, "--json")
+    rows = {row["check"]: row for row in json.loads(out)["checks"]}
+    assert (code, rows["traffic"]["verdict"], rows["traffic"]["next_step"]) == (0, "ok", None)
+
+
+async def test_where_netlink_is_denied_it_says_what_a_drain_loses_and_who_can_help() -> None:
+    """By a seccomp profile, for real. The drain works all the same, so this is no reason to exit 1."""
+    async with stage() as s:
+        within = (sys.executable, str(ROOT / "tests/programs/without_netlink.py"))
+        code, out, _ = await doctor(s.env, "--json", within=within)
+    rows = {row["check"]: row for row in json.loads(out)["checks"]}
+    assert code == 0
+    assert {name: row["verdict"] for name, row in rows.items() if row["verdict"] != "ok"} == {"traffic": "warning"}
+    assert rows["traffic"]["detail"].startswith("connections are seen, but not their use (netlink")
+    assert rows["traffic"]["detail"].endswith(": who keeps one open is waited for until the cap of 40 s")
+    assert "use the seccomp profile RuntimeDefault" in rows["traffic"]["next_step"]
+
+
 @as_root
 async def test_a_signal_needs_the_process_to_be_visible() -> None:
     """A pod without shareProcessNamespace: the sockets are there, the process behind them is not."""
@@ -976,6 +1100,7 @@ class Watched:
 
     runner: Runner
     preflight: Preflight
+    traffic: Sockets
     told: list[tuple[dict[str, str], bool]]
 
     @property
@@ -998,8 +1123,9 @@ class Watched:
 async def serving(s: Stage, **options: Any) -> AsyncIterator[Watched]:
     loaded = load(s.env)
     parts = assemble(loaded)
+    await parts.traffic.detect()
     doors = {"inside": parts.inside, "actuator": parts.actuator if parts.rules.actuator else None}
-    runner = Runner(parts.rules, parts.registry, parts.app, **doors)  # type: ignore[arg-type]  # as they are named
+    runner = Runner(parts.rules, parts.registry, parts.app, traffic=parts.traffic, **doors)  # type: ignore[arg-type]  # as they are named
     told: list[tuple[dict[str, str], bool]] = []
     preflight = Preflight(
         parts,
@@ -1012,7 +1138,7 @@ async def serving(s: Stage, **options: Any) -> AsyncIterator[Watched]:
         async with runner.running():
             task = asyncio.create_task(preflight.run())
             try:
-                yield Watched(runner, preflight, told)
+                yield Watched(runner, preflight, parts.traffic, told)
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -1034,6 +1160,15 @@ async def test_a_sidecar_checks_once_and_then_is_quiet() -> None:
         assert len(w.told) == 1
         assert len(s.double.log) - asked <= 1  # who holds it, which is the runner's question
         assert probes(s) == 0
+
+
+async def test_a_sidecar_does_not_try_again_how_callers_are_seen() -> None:
+    async with stage() as s, serving(s) as w:
+        w.traffic.reason = "as it was found at the start"
+        await w.runs(1)
+        (row,) = [row for row in w.preflight.rows if row["check"] == "traffic"]
+    assert row["verdict"] == "warning"
+    assert "(as it was found at the start)" in (row["detail"] or "")
 
 
 async def test_the_right_to_write_is_asked_for_once() -> None:

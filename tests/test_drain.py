@@ -17,6 +17,7 @@ from sidecar.lease import App, Life, Outcome, Port, Release, Residue, State, Tri
 from sidecar.registration import Publisher, Record, Road
 from sidecar.removal import Disable, Enable, Look, Offline, Online, Sweep, Write
 from sidecar.report import Phase, phases, report
+from sidecar.settle import Clause, Rule
 from sidecar.wishes import Asked, AwaitExit, Roster, Shutdown, Signal, Survey, Surveyed, Tick
 
 
@@ -274,6 +275,18 @@ def test_told_twice_while_it_undoes_the_drain_it_goes_on_undoing_it() -> None:
     w.trigger(Trigger.SIGINT)
     w.sleep_until(State.ENDED, within=3)
     assert w.record == Record(SHOP)
+
+
+def test_where_the_kernel_shows_nothing_nobody_is_said_to_listen_elsewhere() -> None:
+    w = Pocket(rules())
+    w.unseeable = True
+    w.drain = replace(w.drain, peeks=0, looked=False, last_life=None)
+    w.sleep(60)
+    assert w.drain.peeks > 1
+    assert not w.drain.looks_elsewhere
+    w.unseeable, w.port, w.life = False, Port.CLOSED, None
+    w.sleep(60)
+    assert w.drain.looks_elsewhere, "it was looked, and Nacos lists it all the same"
 
 
 def test_told_to_stop_elsewhere_its_exit_is_the_release() -> None:
@@ -542,6 +555,7 @@ class DrainMachine(RuleBasedStateMachine):
         manners=st.sampled_from(["", "removes", "disables", "ignores", "refuses"]),
         undoable=st.booleans(),
         publisher=st.sampled_from(Publisher),
+        watches=st.booleans(),
     )
     def a_pod_starts(  # every setting that matters here
         self,
@@ -558,11 +572,13 @@ class DrainMachine(RuleBasedStateMachine):
         manners: str,
         undoable: bool,
         publisher: Publisher,
+        watches: bool,
     ) -> None:
         made = rules(grace, cache, release=release, residue=residue, kubernetes=kubernetes, kill=kill)
+        made = replace(made, quiet=Rule(look_back=5.0))
         if manners:
             made = replace(made, roads=(Road("actuator", undoable=undoable, inside=True),))
-        self.world = Pocket(made, nodes=nodes, visible=visible)
+        self.world = Pocket(made, nodes=nodes, visible=visible, watches=watches)
         self.w.manners, self.w.publisher = manners, publisher
         if warm:
             self.w.sleep(10)
@@ -651,6 +667,10 @@ class DrainMachine(RuleBasedStateMachine):
     def the_app_changes(self, *, hung: bool, port: Port) -> None:
         self.w.hung, self.w.port = hung, port
 
+    @rule(peer=st.sampled_from(["10.0.1.1", "10.0.1.2", "127.0.0.1"]), answered=st.booleans())
+    def somebody_calls(self, *, peer: str, answered: bool) -> None:
+        self.w.call(peer, answered=answered)
+
     @rule(unseeable=st.booleans(), obeys=st.booleans())
     def the_container_changes(self, *, unseeable: bool, obeys: bool) -> None:
         self.w.unseeable, self.w.obeys = unseeable, obeys
@@ -668,6 +688,20 @@ class DrainMachine(RuleBasedStateMachine):
         elif self.w.drain.state is State.DRAINING:
             assert self.w.now < lease.deadline
         assert (self.w.drain.state is State.RELEASED) <= (lease.released_at is not None)
+
+    @invariant()
+    def nobody_who_was_seen_calling_a_moment_ago_is_left_alone(self) -> None:
+        if self.world is None or self.w.drain.lease is None or self.w.drain.state is not State.RELEASED:
+            return
+        lease, settle = self.w.lease, self.w.drain.settle
+        if lease.why is Why.SETTLED and lease.verdict is not None and lease.verdict.clause is not Clause.CAP:
+            assert settle.source == "netlink"
+            assert lease.released_at is not None
+            assert lease.settled_from is not None
+            assert lease.released_at >= lease.settled_from + settle.rule.floor
+            known = lease.released_at - 2.5  # the oldest sample that a verdict may rest on: its period and its timeout
+            for times in self.w.asked.values():
+                assert not any(lease.released_at - settle.rule.quiet < at <= known for at in times)
 
     @invariant()
     def gone_is_said_only_when_every_node_that_counts_showed_it(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from sidecar.cli import timetable
 from sidecar.plan import fit
 from sidecar.settings import describe
+from sidecar.settle import Rule
 
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -30,7 +31,7 @@ def settings_table() -> str:
 
 def plan_example() -> str:
     """The plan of the manifest above it."""
-    return f"```\n$ nacos-drain plan --grace-period 120\n{timetable(fit(120, None, 35))}\n```"
+    return f"```\n$ nacos-drain plan --grace-period 120\n{timetable(fit(120, None, 35), Rule())}\n```"
 
 
 PARTS = {"settings": settings_table, "plan": plan_example}

@@ -14,9 +14,10 @@ from sidecar.plan import fit
 from sidecar.registration import OPENAPI, Instance, Record, Service
 from sidecar.removal import Removal
 from sidecar.report import Ending, Phase, phases, report, shrunk
-from sidecar.settle import Call, Clause, Rule, Settle, Verdict
+from sidecar.settle import Call, Caller, Clause, Rule, Settle, Verdict
 
 
+CALLER = Caller("10.0.0.1", 1, 0.5, 2.0)
 KEYS = [
     *("schema", "id", "final", "trigger", "state", "outcome", "proved_gone", "started_at", "released_at", "ended_at"),
     *("plan", "phases", "instances", "callers", "traffic_source", "notes", "omitted"),
@@ -250,8 +251,19 @@ def let_go(why: Why, verdict: Verdict | None = None) -> Lease:
 @pytest.mark.parametrize(
     ("why", "verdict", "ending", "detail"),
     [
-        (Why.SETTLED, Verdict(True, Clause.QUIET), "met", "quiet"),
-        (Why.SETTLED, Verdict(True, Clause.FLOOR), "met", "floor"),
+        (
+            Why.SETTLED,
+            Verdict(True, Clause.QUIET, last=("10.0.0.1", 1014.25)),
+            "met",
+            "quiet: the last call came 3.2 s after the list was clean, from 10.0.0.1",
+        ),
+        (
+            Why.SETTLED,
+            Verdict(True, Clause.QUIET, last=("10.0.0.1", 1010.0)),
+            "met",
+            "quiet: no call after the list was clean",
+        ),
+        (Why.SETTLED, Verdict(True, Clause.FLOOR), "met", "floor: nobody is known to call"),
         (
             Why.SETTLED,
             Verdict(True, Clause.CAP, barred=Clause.BLIND),
@@ -266,9 +278,18 @@ def let_go(why: Why, verdict: Verdict | None = None) -> Lease:
         ),
         (
             Why.DEADLINE,
-            Verdict(True, Clause.CAP, ("10.0.0.1", "10.0.0.2"), Clause.YOUNG),
+            Verdict(True, Clause.CAP, (CALLER, CALLER._replace(peer="10.0.0.2")), Clause.YOUNG),
             "expired",
-            "the hook's deadline came first; calling: 10.0.0.1, 10.0.0.2",
+            (
+                "the hook's deadline came first: calling: 10.0.0.1, 10.0.0.2; this sidecar has not watched for long "
+                "enough to know its callers"
+            ),
+        ),
+        (
+            Why.SETTLED,
+            Verdict(True, Clause.CAP, barred=Clause.BLIND, why="nobody saw 3 of the accepted connections"),
+            "expired",
+            "waited for the cap: nobody saw 3 of the accepted connections",
         ),
         (Why.DEADLINE, Verdict(True, Clause.CAP), "expired", "the hook's deadline came first"),
         (Why.DEADLINE, None, "expired", "the hook's deadline came first"),
@@ -284,13 +305,13 @@ def test_how_settle_ended(why: Why, verdict: Verdict | None, ending: str, detail
 
 
 def test_every_bar_has_its_sentence() -> None:
-    for clause in (Clause.YOUNG, Clause.IN_FLIGHT):
+    for clause in (Clause.YOUNG, Clause.IN_FLIGHT, Clause.DOUBT):
         detail = phase(told(let_go(Why.SETTLED, Verdict(True, Clause.CAP, barred=clause))), "SETTLE")["detail"]
         assert clause.value not in str(detail)
 
 
 def test_capped_is_said_only_when_somebody_was_calling() -> None:
-    calling = Verdict(True, Clause.CAP, ("10.0.0.1",))
+    calling = Verdict(True, Clause.CAP, (CALLER,))
     assert told(let_go(Why.SETTLED, calling))["outcome"] == "capped"
     assert told(let_go(Why.DEADLINE, calling))["outcome"] == "capped"
     assert told(let_go(Why.ASKED, calling))["outcome"] == "drained"
@@ -298,19 +319,18 @@ def test_capped_is_said_only_when_somebody_was_calling() -> None:
 
 
 def test_the_callers_are_told_with_their_rhythm_where_it_is_known() -> None:
-    settle = Settle(1000.0, Rule(look_back=1.0), "netlink")
+    settle = Settle(1000.0, Rule(look_back=3.0), "netlink")
     for moment in (1001.0, 1002.0, 1003.0):
         settle = settle.observe([Call("10.0.0.1", moment, connections=3)], moment)
     settle = settle.freeze(1003.5).observe([Call("10.0.0.2", 1019.0), Call("10.0.0.1", 1019.5, connections=3)], 1020.0)
-    calling = replace(let_go(Why.SETTLED, Verdict(True, Clause.CAP, ("10.0.0.1", "10.0.0.2", "10.0.0.3"))))
-    known = replace(
-        settle, peers={a: replace(p, owed=3.0 if a == "10.0.0.1" else None) for a, p in settle.peers.items()}
-    )
-    assert rows(told(calling, now=1020.0, settle=known), "callers") == [
+    shown = [
         {"peer": "10.0.0.1", "connections": 3, "last_seen_s": 0.5, "rhythm_s": 1.0},
         {"peer": "10.0.0.2", "connections": 1, "last_seen_s": 1.0, "rhythm_s": None},
-        {"peer": "10.0.0.3", "connections": 0, "last_seen_s": None, "rhythm_s": None},
     ]
+    at_the_cap = let_go(Why.SETTLED, settle.verdict(1004.0, 1020.0, 1020.0))
+    assert rows(told(at_the_cap, now=1090.0), "callers") == shown, "as it was when the app was let go"
+    under_way = replace(let_go(Why.SETTLED), verdict=None, released_at=None)
+    assert rows(told(under_way, now=1020.0, settle=settle), "callers") == shown
 
 
 # --- RELEASE and what follows
@@ -375,7 +395,7 @@ def test_a_residue_is_told_until_it_is_cleaned() -> None:
 def test_each_list_holds_ten_the_worst_first_and_says_how_many_are_missing() -> None:
     nodes = [Node(f"n{n:02}", present=False, streak=2) for n in range(11)] + [Node("bad", error="bad: no answer")]
     proved = [removal(port, nodes, proved_at=1011.0, error=f"e{port}") for port in range(8000, 8012)]
-    peers = tuple(f"10.0.1.{n}" for n in range(13))
+    peers = tuple(CALLER._replace(peer=f"10.0.1.{n}") for n in range(13))
     many = replace(let_go(Why.SETTLED, Verdict(True, Clause.CAP, peers)), removals=(*proved, removal(9000)))
     answer = told(many)
     assert [len(rows(answer, name)) for name in ("instances", "callers", "notes")] == [10, 10, 10]

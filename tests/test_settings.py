@@ -2,6 +2,7 @@
 
 import dataclasses
 from base64 import b64encode
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,6 +34,7 @@ from sidecar.settings import (
     load,
     options,
 )
+from sidecar.settle import Rule
 
 
 PREFIX = "NACOS_DRAIN_"
@@ -83,6 +85,8 @@ def test_durations_are_seconds_or_units(written: str, seconds: float) -> None:
     assert loaded(GRACE_PERIOD=written).settings.grace_period == seconds
     assert loaded(APP_STOP=written).settings.app_stop == seconds
     assert loaded(CONSUMER_CACHE=written).settings.consumer_cache == seconds
+    assert loaded(SETTLE_QUIET=written).settings.settle_quiet == seconds
+    assert loaded(SETTLE_FLOOR=written, CONSUMER_CACHE="2h").settings.settle_floor == seconds
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,8 @@ def test_durations_are_seconds_or_units(written: str, seconds: float) -> None:
 )  # fmt: skip
 def test_anything_else_is_no_duration(written: str) -> None:
     assert fault("GRACE_PERIOD", written).problem == "not a duration"
-    assert fault("CONSUMER_CACHE", written).problem == "not a duration"
+    for name in ("CONSUMER_CACHE", "SETTLE_FLOOR", "SETTLE_QUIET", "SETTLE_LOOK_BACK"):
+        assert fault(name, written).problem == "not a duration"
 
 
 @given(st.integers(min_value=0, max_value=10**12))
@@ -398,6 +403,163 @@ def test_a_choice_lists_its_words() -> None:
     assert fault("RELEASE", "sigterm").valid == "hook, signal, actuator"
 
 
+# --- the quiet rule
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("3", ""),
+        ("20s", ""),
+        ("1h", ""),
+        ("60m", ""),
+        ("0", "too short for a rhythm to be known"),
+        ("2999ms", "too short for a rhythm to be known"),
+        ("3600.5", "longer than callers are remembered"),
+        ("1h1ms", "longer than callers are remembered"),
+    ],
+)
+def test_the_look_back_is_long_enough_for_a_rhythm_and_no_longer_than_the_memory(written: str, problem: str) -> None:
+    if not problem:
+        assert loaded(SETTLE_LOOK_BACK=written).settings.settle_look_back == duration(written)
+        return
+    wrong = fault("SETTLE_LOOK_BACK", written)
+    assert (wrong.value_shown, wrong.problem, wrong.valid) == (repr(written), problem, "3s to 1h, as 300, 5m, 1m30s")
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("1", ""),
+        ("1.0", ""),
+        ("2.5", ""),
+        ("100", ""),
+        ("0.99", "less than 1"),
+        ("0", "less than 1"),
+        *(
+            (text, "not a number")
+            for text in ("-3", "+3", "nan", "inf", "1e3", "3x", "3s", ".5", "1_0", "٣", "9" * 400)
+        ),
+    ],
+)
+def test_the_factor_is_a_plain_number_and_at_least_1(written: str, problem: str) -> None:
+    if not problem:
+        assert loaded(SETTLE_FACTOR=written).settings.settle_factor == float(written)
+    else:
+        assert fault("SETTLE_FACTOR", written).problem == problem
+
+
+def test_the_rule_has_the_cores_numbers_unless_they_are_set() -> None:
+    assert Settings().settle_rule == Rule()
+    settings = loaded(SETTLE_FLOOR="1", SETTLE_QUIET="2", SETTLE_FACTOR="4", SETTLE_LOOK_BACK="20s").settings
+    assert settings.settle_rule == Rule(floor=1, quiet=2, factor=4, look_back=20)
+
+
+@pytest.mark.parametrize(
+    ("floor", "cache", "cap"),
+    [("5s", "0", ""), ("40", "35", ""), ("5001ms", "0", "5s"), ("40.5", "", "40s"), ("2m", "1m30s", "1m35s")],
+)
+def test_a_floor_above_the_cap_is_refused(floor: str, cache: str, cap: str) -> None:
+    environ = {"NACOS_DRAIN_SETTLE_FLOOR": floor, "NACOS_DRAIN_CONSUMER_CACHE": cache}
+    if not cap:
+        assert load(environ, need_nacos=False).settings.settle_floor == duration(floor)
+        return
+    [wrong] = faults(environ, need_nacos=False)
+    assert (wrong.name, wrong.value_shown) == ("NACOS_DRAIN_SETTLE_FLOOR", repr(floor))
+    assert wrong.problem == f"longer than the cap of {cap}, at which SETTLE ends whatever is seen"
+    assert wrong.valid == f"at most {cap}, or a longer NACOS_DRAIN_CONSUMER_CACHE"
+
+
+def test_a_floor_is_not_compared_with_a_wrong_cache() -> None:
+    environ = {"NACOS_DRAIN_SETTLE_FLOOR": "2m", "NACOS_DRAIN_CONSUMER_CACHE": "long"}
+    assert [wrong.name for wrong in faults(environ, need_nacos=False)] == ["NACOS_DRAIN_CONSUMER_CACHE"]
+
+
+ADDRESSES = [
+    ("10.0.0.7", ("10.0.0.7",)),
+    (" 10.0.0.7 ,, 127.0.0.6,10.0.0.7", ("10.0.0.7", "127.0.0.6")),
+    ("10.0.0.7,FD00:0::0001", ("10.0.0.7", "fd00::1")),  # as status.hostIPs tells them, and as the kernel shows them
+    ("::ffff:10.0.0.7,10.0.0.7", ("10.0.0.7",)),
+    ("0:0:0:0:0:FFFF:7F00:0006", ("127.0.0.6",)),
+    ("::1", ("::1",)),
+    ("node-1", "'node-1' is not an IP address"),
+    ("10.0.0.7,10.0.0.300", "'10.0.0.300' is not an IP address"),
+    ("10.0.0.0/8", "'10.0.0.0/8' is not an IP address"),
+    ("10.0.0.07", "'10.0.0.07' is not an IP address"),
+    ("[::1]", "'[::1]' is not an IP address"),
+    ("10.0.0.7:80", "'10.0.0.7:80' is not an IP address"),
+    ("fe80::1%eth0", "'fe80::1%eth0' has a zone, which the kernel's sockets do not show"),
+    ("0.0.0.0", "nobody calls from '0.0.0.0'"),
+    ("::", "nobody calls from '::'"),
+    ("::ffff:0.0.0.0", "nobody calls from '::ffff:0.0.0.0'"),
+    ("224.0.0.1", "nobody calls from '224.0.0.1'"),
+    (",", "an empty list"),
+]
+
+
+@pytest.mark.parametrize("name", ["SINGLE_PEERS", "NODE_IP"])
+@pytest.mark.parametrize(("written", "meant"), ADDRESSES)
+def test_callers_are_named_as_the_kernel_shows_them(name: str, written: str, meant: str | tuple[str, ...]) -> None:
+    if isinstance(meant, tuple):
+        assert getattr(loaded(**{name: written}).settings, name.lower()) == meant
+    else:
+        wrong = fault(name, written)
+        assert (wrong.value_shown, wrong.problem) == (repr(written), meant)
+        assert wrong.valid == "IPv4 or IPv6 addresses, several with commas"
+
+
+NETWORKS = [
+    ("10.0.0.0/8", ("10.0.0.0/8",)),
+    ("10.0.0.0/255.0.0.0, 10.0.0.0/8,fd00::/8", ("10.0.0.0/8", "fd00::/8")),
+    ("10.0.0.7", ("10.0.0.7/32",)),
+    ("FD00::0001", ("fd00::1/128",)),
+    ("::ffff:10.0.0.0/104", ("10.0.0.0/8",)),
+    ("::ffff:10.0.0.7", ("10.0.0.7/32",)),
+    ("::/96", ("::/96",)),
+    ("0.0.0.0/1,128.0.0.0/1", ("0.0.0.0/1", "128.0.0.0/1")),
+    ("10.0.0.7/8", "'10.0.0.7/8' has bits behind its prefix: write 10.0.0.0/8, or 10.0.0.7 for that one alone"),
+    ("fd00::1/8", "'fd00::1/8' has bits behind its prefix: write fd00::/8, or fd00::1 for that one alone"),
+    ("0.0.0.0/0", "'0.0.0.0/0' is everybody, and nobody would be waited for"),
+    ("::/0", "'::/0' is everybody, and nobody would be waited for"),
+    ("::ffff:0:0/96", "'::ffff:0:0/96' is everybody, and nobody would be waited for"),
+    ("10.0.0.0/33", "'10.0.0.0/33' is neither a network nor an IP address"),
+    ("10.0.0.0/", "'10.0.0.0/' is neither a network nor an IP address"),
+    ("10/8", "'10/8' is neither a network nor an IP address"),
+    ("10.0.0.0-10.0.0.9", "'10.0.0.0-10.0.0.9' is neither a network nor an IP address"),
+    ("monitoring", "'monitoring' is neither a network nor an IP address"),
+    ("fe80::%eth0/64", "'fe80::%eth0/64' has a zone, which the kernel's sockets do not show"),
+    (",", "an empty list"),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), NETWORKS)
+def test_networks_are_named_whole(written: str, meant: str | tuple[str, ...]) -> None:
+    if isinstance(meant, tuple):
+        assert loaded(IGNORE_NETWORKS=written).settings.ignore_networks == meant
+    else:
+        wrong = fault("IGNORE_NETWORKS", written)
+        assert (wrong.value_shown, wrong.problem) == (repr(written), meant)
+
+
+@given(st.ip_addresses(), st.integers(min_value=1, max_value=128))
+def test_a_network_that_loads_is_the_one_that_was_written(address: IPv4Address | IPv6Address, prefix: int) -> None:
+    whole = ip_network((address, min(prefix, address.max_prefixlen)), strict=False)
+    [text] = loaded(IGNORE_NETWORKS=str(whole)).settings.ignore_networks
+    mapped = whole.network_address.ipv4_mapped if isinstance(whole, IPv6Network) else None
+    if mapped is None or whole.prefixlen < 96:
+        assert ip_network(text) == whole
+    else:
+        assert ip_network(text) == IPv4Network((mapped, whole.prefixlen - 96))
+
+
+def test_a_caller_that_is_single_and_ignored_is_warned_about() -> None:
+    ignored = {"IGNORE_NETWORKS": "10.0.0.0/16, fd00::/8"}
+    assert loaded(**ignored, SINGLE_PEERS="10.1.0.1,::1", NODE_IP="10.0.0.1").warnings == []
+    assert loaded(**ignored, SINGLE_PEERS="10.1.0.1,10.0.0.6").warnings == [
+        "NACOS_DRAIN_SINGLE_PEERS has no effect on 10.0.0.6: NACOS_DRAIN_IGNORE_NETWORKS has 10.0.0.0/16"
+    ]
+
+
 # --- headers
 
 
@@ -538,6 +700,13 @@ def test_defaults() -> None:
         borrow_credentials=False,
         push_watch=False,
         consumer_cache=35.0,
+        settle_floor=3.0,
+        settle_quiet=3.0,
+        settle_factor=3.0,
+        settle_look_back=300.0,
+        single_peers=(),
+        ignore_networks=(),
+        node_ip=(),
         clear_residue=Residue.OURS,
         loopback_open=False,
         log_format=LogFormat.AUTO,
@@ -555,10 +724,7 @@ def test_the_platform_tells_the_grace_period_that_nobody_set() -> None:
 
 @pytest.mark.parametrize("blank", ["", " ", "\n"])
 def test_empty_means_unset(blank: str) -> None:
-    everything = {row.name: blank for row in describe()} | {
-        "NACOS_DRAIN_SETTLE_QUIET": blank,
-        "NACOS_DRAIN_OOPS": blank,
-    }
+    everything = {row.name: blank for row in describe()} | {"NACOS_DRAIN_OOPS": blank}
     assert load(everything | NEEDED) == load(NEEDED)
     assert load(NEEDED, dict.fromkeys(["grace_period", "listen"], blank)) == load(NEEDED)
 
@@ -800,15 +966,6 @@ def test_a_links_value_under_a_name_that_no_service_makes_is_a_fault() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["SETTLE_FLOOR", "SETTLE_QUIET", "SETTLE_FACTOR", "SETTLE_LOOK_BACK", "SINGLE_PEERS", "IGNORE_NETWORKS", "NODE_IP"],
-)
-def test_a_promised_name_is_refused_until_it_works(name: str) -> None:
-    wrong = fault(name, "5")
-    assert (wrong.name, wrong.value_shown, wrong.problem) == (PREFIX + name, "'5'", "not in this version")
-
-
 # --- flags
 
 
@@ -911,7 +1068,11 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         "NACOS_DRAIN_TOKEN_FILE": "/run/token",
         "NACOS_DRAIN_GRACE_PERIOD": "2 minutes",
         "NACOS_DRAIN_NACOS_SECRET_KEY": CANARY,
-        "NACOS_DRAIN_SETTLE_QUIET": "3",
+        "NACOS_DRAIN_SETTLE_FLOOR": "1m",
+        "NACOS_DRAIN_SETTLE_QUIET": "-3",
+        "NACOS_DRAIN_SETTLE_FACTOR": "three",
+        "NACOS_DRAIN_NODE_IP": "10.0.0.1, node-1",
+        "NACOS_DRAIN_IGNORE_NETWORKS": "10.0.0.7/16",
         "NACOS_DRAIN_NACOS_PORT": "tcp://10.96.0.7:8848",
         "NACOS_DRAIN_OOPS": CANARY,
     }
@@ -925,19 +1086,27 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     service = "NACOS_DRAIN_NACOS_SERVICE"
     alone = f"describes {service}, and has no effect without it: the app tells its own"
     text = "any text, or a file's path under this name with _FILE behind it"
+    bits = "'10.0.0.7/16' has bits behind its prefix: write 10.0.0.0/16, or 10.0.0.7 for that one alone"
+    networks = "10.0.0.0/8, fd00::/8 or one address, several with commas"
+    peers = "IPv4 or IPv6 addresses, several with commas"
+    late = "longer than the cap of 40s, at which SETTLE ends whatever is seen"
     assert str(caught.value).split("\n") == [
-        "11 settings are wrong:",
+        "15 settings are wrong:",
         f"  NACOS_DRAIN_NACOS_SERVER_ADDR=***: {credentials}. Valid: {addresses}",
         "  NACOS_DRAIN_NACOS_IP='orders-0': not an IP address. Valid: one IPv4 or IPv6 address",
         f"  NACOS_DRAIN_GRACE_PERIOD='2 minutes': not a duration. Valid: {durations}",
         f"  NACOS_DRAIN_TOKEN=***: set together with NACOS_DRAIN_TOKEN_FILE. Valid: {text}",
         "  --release='stop': not one of these. Valid: hook, signal, actuator",
         "  --app-ports='80,http': 'http' is not a port. Valid: 1 to 65535, several with commas",
+        f"  NACOS_DRAIN_SETTLE_QUIET='-3': not a duration. Valid: {durations}",
+        "  NACOS_DRAIN_SETTLE_FACTOR='three': not a number. Valid: 1 or more, as 3 or 2.5",
+        f"  NACOS_DRAIN_IGNORE_NETWORKS='10.0.0.7/16': {bits}. Valid: {networks}",
+        f"  NACOS_DRAIN_NODE_IP='10.0.0.1, node-1': 'node-1' is not an IP address. Valid: {peers}",
         f"  NACOS_DRAIN_NACOS_USERNAME: not set, but NACOS_DRAIN_NACOS_PASSWORD is. Valid: {text}",
         f"  NACOS_DRAIN_NACOS_ACCESS_KEY: not set, but NACOS_DRAIN_NACOS_SECRET_KEY is. Valid: {text}",
         f"  NACOS_DRAIN_NACOS_SECRET_KEY=***: {together}. Valid: {login}",
+        f"  NACOS_DRAIN_SETTLE_FLOOR='1m': {late}. Valid: at most 40s, or a longer NACOS_DRAIN_CONSUMER_CACHE",
         f"  NACOS_DRAIN_NACOS_GROUP='orders': {alone}. Valid: set {service} too, or leave it unset",
-        "  NACOS_DRAIN_SETTLE_QUIET='3': not in this version. Valid: leave it unset",
     ]
 
 
@@ -1019,7 +1188,7 @@ def test_no_message_and_no_repr_has_a_secret_in_it(tmp_path: Path) -> None:
     from_files = {f"{name}_FILE": str(file) for name in SECRETS if name not in signed} | INSIDE
     key = dict.fromkeys(signed, CANARY) | INSIDE | {"DEREGISTER_HEADERS": CANARY_HEADER}
     mistaken = {"NACOS_ACCESS_KEY": CANARY, "ACTUATOR_URL": f"http://u:{CANARY}@app/", "NACOS_PASS": CANARY}
-    mistaken |= {"DEREGISTER_URL": f"http://u:{CANARY}@app/", "DUBBO_QOS": f"{CANARY}@app:1", "SINGLE_PEERS": CANARY}
+    mistaken |= {"DEREGISTER_URL": f"http://u:{CANARY}@app/", "DUBBO_QOS": f"{CANARY}@app:1"}
     mistaken |= {"DEREGISTER_HEADERS": CANARY}
     said: list[str] = []
     for variables in (from_variables, from_files, key):

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.settle import CROWDS, Call, Clause, Rule, Settle, Verdict
+from sidecar.settle import CROWDS, NOBODY, Call, Clause, Rule, Settle, Verdict
 
 
 GATEWAY, BATCH, PROBE = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -18,9 +18,12 @@ CAP = CLEAN + 40
 DEFAULTS = Rule()
 
 
-def watching(*, rule: Rule = DEFAULTS, source: str = "netlink") -> Settle:
+OLD = TRIGGER - NOBODY * 300.0  # since when a sidecar has to have watched, to know that nobody calls
+
+
+def watching(*, rule: Rule = DEFAULTS, since: float = 0.0) -> Settle:
     """A sidecar that can see its callers, born at 0."""
-    return Settle(since=0.0, rule=rule, source=source)
+    return Settle(since=since, rule=rule, source="netlink")
 
 
 def called(settle: Settle, peer: str, *moments: float) -> Settle:
@@ -41,14 +44,30 @@ def steady(peer: str = GATEWAY, *, gap: float = 2.0, last: float = TRIGGER - 1) 
 
 
 def judged(settle: Settle, now: float) -> Verdict:
-    """The verdict at this moment."""
-    return settle.verdict(CLEAN, CAP, now)
+    """The verdict at this moment, when a sample has just shown nothing new."""
+    return settle.observe(still(settle), now).verdict(CLEAN, CAP, now)
+
+
+def still(settle: Settle) -> list[Call]:
+    """What is under way stays so."""
+    return [Call(a, None, p.connections, p.in_flight) for a, p in settle.peers.items() if p.in_flight]
+
+
+def gap(settle: Settle, peer: str) -> float:
+    """Its longest gap, as of the newest sample."""
+    assert settle.seen_at is not None
+    return settle.longest_gap(peer, settle.seen_at)
+
+
+def outcome(verdict: Verdict) -> tuple[bool, Clause, tuple[str, ...]]:
+    """What most tests are about."""
+    return verdict.done, verdict.clause, tuple(caller.peer for caller in verdict.callers)
 
 
 def done_at(settle: Settle, *, step: float = 0.25) -> float:
     """The first moment at which SETTLE may end, if nothing more is seen."""
     now = CLEAN
-    while not settle.verdict(CLEAN, CAP, now).done:
+    while not judged(settle, now).done:
         now += step
     return now
 
@@ -57,18 +76,31 @@ def done_at(settle: Settle, *, step: float = 0.25) -> float:
 
 
 def test_nobody_in_memory_of_an_old_sidecar_leaves_at_the_floor() -> None:
-    settle = watching().freeze(TRIGGER)
+    settle = watching(since=OLD).freeze(TRIGGER)
     assert judged(settle, CLEAN + 2.9).clause is Clause.WAITING
     assert judged(settle, CLEAN + 3) == Verdict(done=True, clause=Clause.FLOOR)
 
 
+def test_nobody_in_memory_of_a_younger_sidecar_may_be_somebody_who_calls_rarely() -> None:
+    settle = watching(since=OLD + 1)
+    assert judged(settle.freeze(TRIGGER), CAP - 0.1).clause is Clause.YOUNG
+    assert judged(called(settle, GATEWAY, *every(2, TRIGGER, times=1000)).freeze(TRIGGER), CAP - 0.1).done
+
+
+def test_silence_counts_as_far_as_it_was_seen() -> None:
+    """A verdict between two samples knows no more than the first of them."""
+    settle = steady(gap=0.25, last=TRIGGER).freeze(TRIGGER).observe([], CLEAN + 2.9)
+    assert settle.verdict(CLEAN, CAP, CLEAN + 3.3).clause is Clause.WAITING
+    assert settle.observe([], CLEAN + 3.3).verdict(CLEAN, CAP, CLEAN + 3.3).clause is Clause.QUIET
+
+
 def test_a_peer_is_waited_for_three_times_its_longest_gap_after_its_last_request() -> None:
     settle = steady(gap=2, last=TRIGGER - 1).freeze(TRIGGER)
-    assert settle.peers[GATEWAY].longest_gap == 2
+    assert gap(settle, GATEWAY) == 2
     assert settle.peers[GATEWAY].owed == 6
     settle = called(settle, GATEWAY, CLEAN + 10)
-    assert judged(settle, CLEAN + 16) == Verdict(done=False, clause=Clause.WAITING, callers=(GATEWAY,))
-    assert judged(settle, CLEAN + 16.01) == Verdict(done=True, clause=Clause.QUIET)
+    assert outcome(judged(settle, CLEAN + 16)) == (False, Clause.WAITING, (GATEWAY,))
+    assert judged(settle, CLEAN + 16.01) == Verdict(done=True, clause=Clause.QUIET, last=(GATEWAY, CLEAN + 10))
 
 
 def test_a_fast_peer_is_waited_for_the_quiet_time_at_least() -> None:
@@ -79,19 +111,35 @@ def test_a_fast_peer_is_waited_for_the_quiet_time_at_least() -> None:
 
 
 def test_each_peer_is_judged_by_its_own_rhythm_and_the_slowest_decides() -> None:
-    settle = steady(GATEWAY, gap=0.5, last=TRIGGER)
-    settle = called(settle, BATCH, *every(8, TRIGGER - 4, times=125)).freeze(TRIGGER)
-    settle = called(settle, GATEWAY, CLEAN + 20)
+    settle = watching()
+    for moment in every(0.5, TRIGGER, times=2001):
+        settle = settle.observe([Call(GATEWAY, moment), *([Call(BATCH, moment)] if moment % 8 == 4 else [])], moment)
+    settle = called(settle.freeze(TRIGGER), GATEWAY, CLEAN + 20)
     verdict = judged(settle, CLEAN + 19)
-    assert verdict.callers == (GATEWAY, BATCH), "newest first"
+    assert [caller.peer for caller in verdict.callers] == [GATEWAY, BATCH], "newest first"
     assert done_at(settle) == CLEAN + 23.25
 
 
 def test_the_silence_before_the_first_request_is_a_gap() -> None:
     """A peer first seen 700 s after our birth may well call every 700 s."""
     settle = called(watching(), GATEWAY, 700, 702, 704, 706).freeze(708)
-    assert settle.peers[GATEWAY].longest_gap == 700
+    assert gap(settle, GATEWAY) == 700
     assert settle.peers[GATEWAY].owed == 2100
+
+
+def test_that_silence_is_forgotten_when_the_caller_has_been_watched_for_a_look_back() -> None:
+    """Callers are replaced too: a new one would be waited for until the cap as long as we live."""
+    calls = [700 + 2 * n for n in range(151)]
+    assert called(watching(), GATEWAY, *calls).freeze(1000).peers[GATEWAY].owed == 2100
+    assert called(watching(), GATEWAY, *calls, 1001).freeze(1001).peers[GATEWAY].owed == 6
+
+
+def test_a_gap_is_remembered_for_half_an_hour_at_least_and_an_hour_at_most() -> None:
+    calls = [*range(0, 1800, 2), *range(1850, 6000, 2)]
+    assert called(watching(), GATEWAY, *calls).longest_gap(GATEWAY, 5999) == 2
+    paused = called(watching(), GATEWAY, *[n for n in calls if n < 3000])
+    for now, longest in ((3000, 52), (5399, 52), (5400, 0)):
+        assert paused.longest_gap(GATEWAY, now) == longest, now
 
 
 def test_the_silence_at_the_trigger_is_a_gap() -> None:
@@ -101,7 +149,7 @@ def test_the_silence_at_the_trigger_is_a_gap() -> None:
 
 def test_the_cap_ends_it_whatever_is_seen_and_says_who_was_calling() -> None:
     settle = called(steady().freeze(TRIGGER), GATEWAY, CAP - 1)
-    assert judged(settle, CAP) == Verdict(done=True, clause=Clause.CAP, callers=(GATEWAY,))
+    assert outcome(judged(settle, CAP)) == (True, Clause.CAP, (GATEWAY,))
 
 
 def test_at_a_cap_that_comes_before_the_floor_it_ends_too() -> None:
@@ -115,7 +163,11 @@ def test_at_a_cap_that_comes_before_the_floor_it_ends_too() -> None:
     ("settle", "clause"),
     [
         pytest.param(Settle(0.0), Clause.BLIND, id="no traffic source"),
-        pytest.param(watching().observe([], TRIGGER - 299, complete=False), Clause.BLIND, id="a call may be missed"),
+        pytest.param(
+            watching().observe([], TRIGGER - 299).lost(TRIGGER - 299, "because"),
+            Clause.BLIND,
+            id="a call may be missed",
+        ),
         pytest.param(replace(watching(), since=TRIGGER - 299), Clause.YOUNG, id="younger than the look-back"),
         pytest.param(called(watching(), BATCH, 999), Clause.RHYTHM, id="seen once"),
         pytest.param(called(watching(), BATCH, 997, 999), Clause.RHYTHM, id="seen twice"),
@@ -138,8 +190,8 @@ def test_unknown_means_the_cap(settle: Settle, clause: Clause) -> None:
 @pytest.mark.parametrize(
     "settle",
     [
-        pytest.param(watching().observe([], TRIGGER - 301, complete=False), id="a gap in the reading, long ago"),
-        pytest.param(replace(watching(), since=TRIGGER - 300), id="as old as the look-back"),
+        pytest.param(watching(since=OLD).lost(TRIGGER - 301, "because"), id="a gap in the reading, long ago"),
+        pytest.param(replace(steady(), since=TRIGGER - 300), id="as old as the look-back"),
         pytest.param(replace(steady("127.0.0.1"), singles=frozenset({"127.0.0.1"})), id="declared single"),
         pytest.param(steady("127.0.0.9"), id="any other loopback address is a plain peer"),
         pytest.param(called(watching(), BATCH, 1.0).observe([], 1000.0 + 2602), id="forgotten after an hour"),
@@ -147,11 +199,12 @@ def test_unknown_means_the_cap(settle: Settle, clause: Clause) -> None:
 )
 def test_known_means_less_than_the_cap(settle: Settle) -> None:
     trigger = 3610.0 if not settle.peers and settle.since == 0 and settle.unknown_at is None else TRIGGER
-    assert settle.freeze(trigger).verdict(trigger, trigger + 40, trigger + 39).done
+    settle = settle.freeze(trigger).observe([], trigger + 39)
+    assert settle.verdict(trigger, trigger + 40, trigger + 39).done
 
 
 def test_a_gap_in_the_reading_during_settle_means_the_cap() -> None:
-    settle = steady().freeze(TRIGGER).observe([], CLEAN + 1, complete=False)
+    settle = steady().freeze(TRIGGER).observe([], CLEAN + 1).lost(CLEAN + 1, "because")
     assert judged(settle, CAP - 0.1).clause is Clause.BLIND
 
 
@@ -166,7 +219,7 @@ def test_a_caller_never_seen_before_that_calls_during_settle_has_no_known_rhythm
 def test_a_request_that_is_being_answered_bars_the_end_and_its_answer_lifts_the_bar() -> None:
     settle = steady(gap=0.5, last=TRIGGER).freeze(TRIGGER)
     busy = settle.observe([Call(GATEWAY, TRIGGER, in_flight=True)], CLEAN + 10)
-    assert judged(busy, CLEAN + 20) == Verdict(done=False, clause=Clause.IN_FLIGHT, callers=(GATEWAY,))
+    assert outcome(judged(busy, CLEAN + 20)) == (False, Clause.IN_FLIGHT, (GATEWAY,))
     assert judged(busy.observe([], CLEAN + 21), CLEAN + 21).done
 
 
@@ -220,8 +273,68 @@ def test_ten_thousand_addresses_are_kept() -> None:
 
 def test_after_the_lease_has_ended_rhythms_are_learned_again() -> None:
     settle = called(steady(gap=2).freeze(TRIGGER), GATEWAY, TRIGGER + 30)
-    assert settle.peers[GATEWAY].longest_gap == 2, "frozen"
-    assert called(settle.thaw(), GATEWAY, TRIGGER + 60).peers[GATEWAY].longest_gap == 30
+    assert gap(settle, GATEWAY) == 2, "frozen"
+    settle = settle.thaw(TRIGGER + 50)
+    assert gap(called(settle, GATEWAY, TRIGGER + 60), GATEWAY) == 2, "the drain kept it away: that is no rhythm"
+    assert gap(called(settle, GATEWAY, TRIGGER + 60, TRIGGER + 75), GATEWAY) == 15
+
+
+# --- what a sample can tell
+
+
+def test_of_several_requests_in_one_sample_each_is_given_its_share_of_the_time() -> None:
+    """At 10 requests/s the newest of a sample may be young and that of the next one old: 1.6 s between them."""
+    settle = watching().observe([Call(GATEWAY, 0.5)], 1.0)
+    one = settle.observe([Call(GATEWAY, 2.0, requests=1)], 2.0)
+    ten = settle.observe([Call(GATEWAY, 2.0, requests=10)], 2.0)
+    assert gap(one, GATEWAY) == 1.5
+    assert gap(ten, GATEWAY) == pytest.approx(0.5 + 0.1), "the half second was silent for certain"
+
+
+def test_a_silence_that_was_seen_is_a_gap_however_many_requests_end_it() -> None:
+    settle = (
+        watching().observe([Call(GATEWAY, 1.0)], 1.0).observe([], 9.0).observe([Call(GATEWAY, 9.9, requests=50)], 10.0)
+    )
+    assert gap(settle, GATEWAY) == pytest.approx(8.0 + 0.9 / 50)
+
+
+def test_an_answer_is_no_request_but_silence_begins_after_it() -> None:
+    settle = steady(gap=2, last=TRIGGER - 1).freeze(TRIGGER)
+    settle = settle.observe([Call(GATEWAY, None, active=CLEAN + 5)], CLEAN + 5)
+    assert settle.peers[GATEWAY].recent[-1] == TRIGGER - 1
+    assert outcome(judged(settle, CLEAN + 11)) == (False, Clause.WAITING, (GATEWAY,))
+    assert judged(settle, CLEAN + 11.01).done
+
+
+def test_what_is_pushed_to_a_caller_has_a_rhythm_too() -> None:
+    settle = steady(gap=2, last=900)
+    for moment in (910, 950, TRIGGER):
+        settle = settle.observe([Call(GATEWAY, None, active=moment)], moment)
+    assert gap(settle, GATEWAY) == 50
+
+
+def test_a_peer_that_is_only_pushed_to_has_no_known_rhythm() -> None:
+    settle = watching()
+    for moment in range(100, 1000, 5):
+        settle = settle.observe([Call(BATCH, None, active=moment)], moment)
+    assert judged(settle.freeze(TRIGGER), CAP - 0.1).clause is Clause.RHYTHM
+
+
+def test_a_sample_that_is_not_explained_yet_bars_the_end_and_the_next_one_may_lift_it() -> None:
+    settle = steady(gap=0.5, last=TRIGGER).freeze(TRIGGER).observe([], CLEAN + 10, doubt=True)
+    assert settle.verdict(CLEAN, CAP, CLEAN + 10).clause is Clause.DOUBT
+    assert judged(settle, CLEAN + 10.5).done
+
+
+def test_who_was_active_last_is_told() -> None:
+    settle = called(steady(gap=0.5, last=TRIGGER).freeze(TRIGGER), GATEWAY, CLEAN + 7)
+    assert judged(settle, CLEAN + 10.1).last == (GATEWAY, CLEAN + 7)
+
+
+def test_the_peers_are_counted_by_what_is_known_of_them() -> None:
+    settle = called(called(steady(), BATCH, TRIGGER), "127.0.0.1", TRIGGER)
+    assert settle.rhythms() == {"known": 1, "unknown": 1, "many": 1}
+    assert settle.freeze(TRIGGER).rhythms() == settle.rhythms()
 
 
 # --- whatever the traffic
@@ -323,7 +436,9 @@ class SettleMachine(RuleBasedStateMachine):
             self.lost_at = self.now
         if self.frozen_at is not None:
             self.strangers |= peers - self.owed.keys()
-        self.settle = self.settle.observe([Call(p, self.now) for p in peers], self.now, complete=complete)
+        self.settle = self.settle.observe([Call(p, self.now) for p in peers], self.now)
+        if not complete:
+            self.settle = self.settle.lost(self.now, "because")
 
     @precondition(lambda self: self.frozen_at is None)
     @rule()
@@ -335,7 +450,7 @@ class SettleMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.frozen_at is not None)
     @rule()
     def the_lease_ends(self) -> None:
-        self.settle = self.settle.thaw()
+        self.settle = self.settle.thaw(self.now)
         self.frozen_at = None
         self.strangers = set()
 
@@ -350,14 +465,15 @@ class SettleMachine(RuleBasedStateMachine):
             return
         rule_ = self.settle.rule
         assert self.now >= started + rule_.floor
-        assert started - 1000.0 >= rule_.look_back, "too young to know"
+        age = started - 1000.0
+        assert age >= rule_.look_back * (1 if self.settle.peers else NOBODY), "too young to know"
         assert self.lost_at is None or self.lost_at < started - rule_.look_back
         assert not self.strangers & self.settle.peers.keys(), "who appears after the trigger has no rhythm"
         for address, peer in self.settle.peers.items():
             owed = self.owed[address]
             assert owed is not None
             assert address != "127.0.0.1"
-            assert self.now - peer.last > owed >= rule_.quiet
+            assert self.now - peer.active > owed >= rule_.quiet
 
     @invariant()
     def rhythms_are_fixed_at_the_trigger(self) -> None:

@@ -26,6 +26,14 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """How callers are seen."""
+
+    source: str  # netlink, procfs or blind
+    reason: str  # why it is that source, and what would help
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """Everything that is judged.
 
@@ -46,6 +54,7 @@ class Findings:
     permission: bool | Trouble | None = None
     exposed: Mapping[str, str] | Trouble | None = None
     dubbo: bool | Trouble | None = None
+    traffic: Sight | Trouble | None = None
     starting: bool = False  # the app may not be up yet: what is not there is no fault
 
     @property
@@ -57,6 +66,11 @@ class Findings:
     def answering(self) -> tuple[str, ...]:
         """The nodes that told their version."""
         return tuple(name for name, told in self.versions.items() if isinstance(told, str))
+
+    @property
+    def sees_callers(self) -> bool:
+        """Whether SETTLE may end before its cap."""
+        return isinstance(self.traffic, Sight) and self.traffic.source != "blind"
 
     @property
     def actuator(self) -> bool:

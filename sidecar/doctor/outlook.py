@@ -42,9 +42,15 @@ def outlook(checks: Iterable[Check], f: Findings) -> str:
     closed = listed(road.name for road in tried if road.inside and not is_open(f, road))
     skipped = f" ({closed}: not open, left at once)" if closed else ""
     late = max(0.0, plan.budget)
-    usual = min(late, PROOF + plan.cap)
+    least = min(plan.cap, f.drain.rules.quiet.floor) if f.sees_callers else plan.cap
+    usual = _span(min(late, PROOF + least), min(late, PROOF + plan.cap))
+    unseen = "" if f.sees_callers else " as they cannot be seen"
     cut = f", where SETTLE has {plan.settle:g} s of {plan.cap:g} s" if plan.settle < plan.cap else ""
     return (
-        f"A drain now: {roads}{skipped}; proof in about {PROOF:g} s, callers at most {plan.cap:g} s; "
-        f"the app is released after about {usual:g} s, after {late:g} s at the latest{cut}."
+        f"A drain now: {roads}{skipped}; proof in about {PROOF:g} s, callers {_span(least, plan.cap)}{unseen}; "
+        f"the app is released after about {usual}, after {late:g} s at the latest{cut}."
     )
+
+
+def _span(least: float, most: float) -> str:
+    return f"{least:g} s" if least == most else f"{least:g}-{most:g} s"

@@ -1,9 +1,11 @@
-"""What was read in the pod, judged: the budget, the app, its doors, and who may act."""
+"""What was read in the pod, judged: the budget, the app, its callers, its doors, and who may act."""
 
 import os
+from ipaddress import ip_address
 
 from sidecar.lease import Port, Release
 from sidecar.registration import OPENAPI, Road
+from sidecar.settings import duration_text
 
 from .budget import arithmetic, cover
 from .checks import Check, Verdict, check, listed
@@ -12,6 +14,10 @@ from .findings import Findings, Trouble, unreadable
 
 URL = "NACOS_DRAIN_ACTUATOR_URL"
 LOGIN = "NACOS_DRAIN_ACTUATOR_USERNAME and NACOS_DRAIN_ACTUATOR_PASSWORD"
+SEEING = (
+    "use the seccomp profile RuntimeDefault, or one that allows AF_NETLINK sockets; gVisor has none: there set "
+    "NACOS_DRAIN_CONSUMER_CACHE to what the consumers really use"
+)
 KNOWN = ("exposed", "protected", "not exposed", "redirects", "answers")  # what the adapter says of an endpoint
 
 
@@ -55,6 +61,37 @@ def app(f: Findings) -> Check:
     verdict = Verdict.UNKNOWN if f.starting else Verdict.FAILING
     step = "start the app; if it listens elsewhere, set NACOS_DRAIN_APP_PORTS; both containers have to be in one pod"
     return check("app", verdict, f"nobody listens {where}", step)
+
+
+def traffic(f: Findings) -> Check:
+    """Whether callers can be seen, so that SETTLE ends when they have stopped."""
+    told, rules = f.traffic, f.drain.rules
+    if told is None or isinstance(told, Trouble):
+        detail = told.text if told is not None else "not asked"
+        step = "`nacos-drain status --json` tells under traffic what the running sidecar sees"
+        return check("traffic", Verdict.UNKNOWN, detail, step)
+    cap = f"the cap of {rules.plan.cap:g} s"
+    why = f" ({told.reason})" if told.reason else ""
+    if told.source == "blind":
+        return check(
+            "traffic", Verdict.WARNING, f"callers cannot be seen{why}: SETTLE always lasts until {cap}", SEEING
+        )
+    if told.source == "procfs":
+        detail = f"connections are seen, but not their use{why}: who keeps one open is waited for until {cap}"
+        return check("traffic", Verdict.WARNING, detail, SEEING)
+    if told.reason:
+        step = "let the container have what that names: by its seccomp profile, by SELinux, and in /proc"
+        detail = f"some calls may be missed{why}: a drain waits until {cap} whenever one may have been"
+        return check("traffic", Verdict.WARNING, detail, step)
+    detail = (
+        "callers are seen in the kernel's sockets; a sidecar that has watched for less than "
+        f"{duration_text(rules.quiet.look_back)} waits until {cap}"
+    )
+    if f.loaded.kubernetes and all(ip_address(each).is_link_local for each in rules.watched.nodes):
+        detail = f"the node's address is not known, so the kubelet's probes would count as calls; {detail}"
+        step = "set NACOS_DRAIN_NODE_IP: env valueFrom fieldRef status.hostIP"
+        return check("traffic", Verdict.WARNING, detail, step)
+    return check("traffic", Verdict.OK, detail)
 
 
 def release(f: Findings) -> Check:

@@ -12,7 +12,7 @@ from typing import Protocol
 from sidecar import wishes
 from sidecar.drain import Drain, Rules
 from sidecar.lease import Lease, Residue, State, Trigger
-from sidecar.ports import Answering, App, Exposing, NotThere, Rehearsing
+from sidecar.ports import Answering, App, Exposing, NotThere, Rehearsing, Traffic
 from sidecar.registration import Instance, Publisher, Service
 from sidecar.settings import Loaded
 from sidecar.settle import Settle
@@ -20,11 +20,11 @@ from sidecar.settle import Settle
 from . import nacos, pod, registered
 from .asking import of_any, of_each, plain, within
 from .checks import Check
-from .findings import Findings, Trouble, View
+from .findings import Findings, Sight, Trouble, View
 
 
 # Seconds. One behind the other they stay below WHOLE, and the program's start below the 15 s that are promised.
-APP, IDENTITY, VERSION, LOGIN, MEMBERS, READ, HOLDER, DOOR = 1.5, 2.5, 2.0, 1.6, 2.2, 2.5, 1.0, 3.0
+APP, IDENTITY, VERSION, LOGIN, MEMBERS, READ, HOLDER, DOOR, SIGHT = 1.5, 2.5, 2.0, 1.6, 2.2, 2.5, 1.0, 3.0, 2.0
 WHOLE = 13.5
 MOST_ASKED = 20  # instances whose holder is asked for: a pod may hold hundreds
 
@@ -36,6 +36,7 @@ JUDGES: tuple[Callable[[Findings], Check], ...] = (
     registered.instance,
     nacos.permission,
     pod.app,
+    pod.traffic,
     pod.actuator,
     pod.dubbo,
     pod.release,
@@ -67,6 +68,10 @@ class Parts(Protocol):
     @property
     def dubbo(self) -> Answering | None:
         """Its QoS port."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """The connections of its callers."""
 
 
 @dataclass
@@ -163,8 +168,8 @@ class _Rehearsal:
         self._tell(wishes.Identified(identify, identity))
 
     async def _doors(self) -> None:
-        """What the app's own doors say, for the checks about them."""
-        await asyncio.gather(self._exposed(), self._qos())
+        """What can be told without Nacos: by the app's own doors, and by the kernel."""
+        await asyncio.gather(self._exposed(), self._qos(), self._sight())
 
     async def _exposed(self) -> None:
         actuator = self._parts.actuator
@@ -175,6 +180,12 @@ class _Rehearsal:
         if self._parts.dubbo is not None:
             told = await within(DOOR, self._parts.dubbo.answers)
             self._note(dubbo=told if isinstance(told, Trouble) else True)
+
+    async def _sight(self) -> None:
+        """How callers are seen. A sidecar has begun with that question, so its answer stands."""
+        traffic = self._parts.traffic
+        told = await within(SIGHT, traffic.detect) if self._alone else None
+        self._note(traffic=told if isinstance(told, Trouble) else Sight(traffic.source, traffic.reason))
 
     # -- Nacos -------------------------------------------------------------------------------------------------------
 

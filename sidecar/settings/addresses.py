@@ -4,7 +4,7 @@ Credentials in an address are refused before it is taken apart: a password may h
 """
 
 import re
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +20,7 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
 _LACKS_SCHEME = re.compile(r"//.*|[^/]*:[0-9]+(/.*)?")
+_MAPPED = 96  # bits before an IPv4 address that is written in IPv6
 
 
 class Listen(NamedTuple):
@@ -47,6 +48,52 @@ def address(text: str) -> str:
     except ValueError:
         raise ValueError("not an IP address") from None
     return text  # as it was written: Nacos compares strings, and Java writes IPv6 uncompressed
+
+
+def peers(text: str) -> tuple[str, ...]:
+    """Read the addresses of callers, each as the kernel's sockets show it: IPv4 in IPv6 is folded."""
+    return tuple(dict.fromkeys(map(_peer, _zoneless(text))))
+
+
+def _peer(part: str) -> str:
+    try:
+        found = ip_address(part)
+    except ValueError:
+        raise ValueError(f"{shown(part)} is not an IP address") from None
+    if isinstance(found, IPv6Address):
+        found = found.ipv4_mapped or found
+    if found.is_unspecified or found.is_multicast:
+        raise ValueError(f"nobody calls from {shown(part)}")
+    return str(found)
+
+
+def networks(text: str) -> tuple[str, ...]:
+    """Read networks of callers, IPv4 in IPv6 folded; an address is a network of one."""
+    return tuple(dict.fromkeys(map(_network, _zoneless(text))))
+
+
+def _network(part: str) -> str:
+    """Check one. Bits behind the prefix are refused: dropped, they would make one caller a network of many."""
+    try:
+        found = ip_interface(part)
+    except ValueError:
+        raise ValueError(f"{shown(part)} is neither a network nor an IP address") from None
+    network: IPv4Network | IPv6Network = found.network
+    if found.ip != network.network_address:
+        raise ValueError(f"{shown(part)} has bits behind its prefix: write {network}, or {found.ip} for that one alone")
+    if isinstance(network, IPv6Network) and (mapped := network.network_address.ipv4_mapped):
+        network = IPv4Network((mapped, network.prefixlen - _MAPPED))
+    if network.prefixlen == 0:
+        raise ValueError(f"{shown(part)} is everybody, and nobody would be waited for")
+    return str(network)
+
+
+def _zoneless(text: str) -> list[str]:
+    parts = entries(text)
+    for part in parts:
+        if "%" in part:
+            raise ValueError(f"{shown(part)} has a zone, which the kernel's sockets do not show")
+    return parts
 
 
 def _host(text: str, *, bracketed: bool) -> str:

@@ -4,7 +4,7 @@ typed-settings walks the fields and names the variables; the flags and the rows 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -21,12 +21,16 @@ from sidecar.settings.values import (
     ADDRESS,
     CA_FILE,
     ENDPOINT,
+    FACTOR,
     HEADERS,
     HOST_PORT,
     LISTEN,
+    LOOK_BACK,
     NAME,
     NAMESPACE,
+    NETWORKS,
     PATTERN,
+    PEERS,
     PORTS,
     SECONDS,
     SECRET,
@@ -36,9 +40,12 @@ from sidecar.settings.values import (
     Kind,
     choice,
 )
+from sidecar.settle import Rule
 
 
 PREFIX = "NACOS_DRAIN_"
+
+_RULE = Rule()  # its numbers rest on a simulation, and stand in one place
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -280,6 +287,60 @@ class Settings:
             "the cache of Spring Cloud LoadBalancer; Ribbon's is 30s",
         ),
     )
+    settle_floor: float = field(
+        default=_RULE.floor,
+        metadata=_about(
+            SECONDS,
+            "How long SETTLE takes at least, from the moment at which Nacos is clean.",
+            "consumers that are pushed to stop within 0.2s; the rest is slack",
+        ),
+    )
+    settle_quiet: float = field(
+        default=_RULE.quiet,
+        metadata=_about(
+            SECONDS, "How long each caller has to be silent at least.", "a busy caller may pause for a second or two"
+        ),
+    )
+    settle_factor: float = field(
+        default=_RULE.factor,
+        metadata=_about(
+            FACTOR,
+            "How many times its own longest pause each caller has to be silent.",
+            "the next pause may be longer than any that was seen",
+        ),
+    )
+    settle_look_back: float = field(
+        default=_RULE.look_back,
+        metadata=_about(
+            LOOK_BACK,
+            "How long callers have to be watched: who made fewer than 3 calls in it is waited for until the cap.",
+            "so that one call in 100s is enough to be known",
+        ),
+    )
+    single_peers: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            PEERS,
+            "Addresses that are one caller each, though they are loopback, a gateway, the node or a mesh's proxy.",
+            "unset: those stand for many, and are waited for until the cap",
+        ),
+    )
+    ignore_networks: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            NETWORKS,
+            "Networks or addresses whose connections are no calls: a Prometheus, an agent.",
+            "unset: everybody counts",
+        ),
+    )
+    node_ip: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            PEERS,
+            "The node's addresses, from status.hostIP: what the kubelet probes with is told from calls.",
+            "unset: only the default gateway's probes are",
+        ),
+    )
     clear_residue: Residue = field(
         default=Residue.OURS,
         metadata=_about(
@@ -304,6 +365,17 @@ class Settings:
         default=LogLevel.INFO,
         metadata=_about(choice(LogLevel), "The least that is logged.", "a whole drain in a few lines"),
     )
+
+    @property
+    def settle_rule(self) -> Rule:
+        """When callers have stopped: the numbers of the quiet rule."""
+        return replace(
+            _RULE,
+            floor=self.settle_floor,
+            quiet=self.settle_quiet,
+            factor=self.settle_factor,
+            look_back=self.settle_look_back,
+        )
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,20 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Any
 
 from typed_settings.dict_utils import set_path
 
 from sidecar.lease import Release
+from sidecar.plan import fit
 from sidecar.settings.declaration import PREFIX, NacosSettings, Option, Settings, declared
-from sidecar.settings.values import Kind
-from sidecar.settings.written import shown_url
+from sidecar.settings.values import Kind, duration_text
 
 
 GRACE_PERIOD_KUBERNETES = 30.0  # a pod that says nothing
 GRACE_PERIOD_DOCKER = 10.0  # `docker stop`, `docker compose down`
-
-# Promised names. Taken for typos they would only warn, and somebody would believe that they work.
-RESERVED = frozenset(
-    {
-        "IGNORE_NETWORKS",
-        "NODE_IP",
-        "SETTLE_FACTOR",
-        "SETTLE_FLOOR",
-        "SETTLE_LOOK_BACK",
-        "SETTLE_QUIET",
-        "SINGLE_PEERS",
-    }
-)
 
 _NAMED = ("nacos.username", "nacos.password")
 _SIGNED = ("nacos.access_key", "nacos.secret_key")
@@ -124,14 +112,19 @@ def load(
             faults.append(value.fault(str(error)))
         if option.file_variable and value.name == option.variable and _text(environ, option.file_variable):
             faults.append(value.fault(f"set together with {option.file_variable}"))
-    faults += [*_missing(given, need_nacos=need_nacos), *_two_logins(given)]
+    faults += [*_missing(given, need_nacos=need_nacos), *_two_logins(given), *_beyond_the_cap(given, values)]
     if need_nacos:
-        faults += [*_idle(given, values), *_unwatched(given, values)]
-    unknown, reserved = _strangers(environ)
-    if faults + reserved:
-        raise SettingsError(faults + reserved)
+        faults += [*_idle(given, values), *_unsubscribed(given, values)]
+    if faults:
+        raise SettingsError(faults)
     settings = Settings(nacos=NacosSettings(**values.pop("nacos", {})), **values)
-    warnings = [*unknown, *_open_to_all(settings), *_untrusting(settings), *_lacking(given.values())]
+    warnings = [
+        *_strangers(environ),
+        *_open_to_all(settings),
+        *_untrusting(settings),
+        *_ignored(settings),
+        *_lacking(given.values()),
+    ]
     return Loaded(settings, warnings, kubernetes=bool(environ.get("KUBERNETES_SERVICE_HOST")))
 
 
@@ -169,10 +162,21 @@ def _missing(given: Mapping[str, _Given], *, need_nacos: bool) -> Iterator[Fault
             yield Fault(option.variable, "", f"not set{because[option.path]}", option.kind.valid)
 
 
-def _unwatched(given: Mapping[str, _Given], values: Mapping[str, Any]) -> Iterator[Fault]:
+def _unsubscribed(given: Mapping[str, _Given], values: Mapping[str, Any]) -> Iterator[Fault]:
     """A subscription is made at the start, before the app can have told which servers it uses."""
     if values.get("push_watch") and "nacos.server_addr" not in given:
         yield given["push_watch"].fault(f"needs {PREFIX}NACOS_SERVER_ADDR", "set that too, or leave it unset")
+
+
+def _beyond_the_cap(given: Mapping[str, _Given], values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Who asks for a longer SETTLE than its cap would not get it."""
+    if "consumer_cache" in given and "consumer_cache" not in values:
+        return  # wrong itself: there is no cap to compare with
+    cap = fit(0.0, None, values.get("consumer_cache", Settings.consumer_cache)).cap
+    if values.get("settle_floor", 0.0) > cap:
+        problem = f"longer than the cap of {duration_text(cap)}, at which SETTLE ends whatever is seen"
+        valid = f"at most {duration_text(cap)}, or a longer {PREFIX}CONSUMER_CACHE"
+        yield given["settle_floor"].fault(problem, valid)
 
 
 def _two_logins(given: Mapping[str, _Given]) -> Iterator[Fault]:
@@ -212,27 +216,18 @@ def _needing_actuator(given: Mapping[str, _Given], values: Mapping[str, Any]) ->
         yield "borrow_credentials"
 
 
-def _strangers(environ: Mapping[str, str]) -> tuple[list[str], list[Fault]]:
-    """Sort what has our prefix and is no setting into typos, to warn about, and promises, to refuse."""
+def _strangers(environ: Mapping[str, str]) -> Iterator[str]:
+    """What has our prefix and is no setting: typos."""
     known = [name for option in declared() for name in (option.variable, option.file_variable) if name]
-    unknown: list[str] = []
-    reserved: list[Fault] = []
     for variable in sorted(environ):
-        text = _text(environ, variable)
-        if not variable.startswith(PREFIX) or variable in known or not text:
+        if not variable.startswith(PREFIX) or variable in known or not _text(environ, variable):
             continue
-        name = variable.removeprefix(PREFIX)
-        if name in RESERVED:
-            reserved.append(Fault(variable, shown_url(text), "not in this version", "leave it unset"))
-        else:
-            # Compared without the prefix, which alone would make any two names similar. The value is not shown:
-            # it may be a password under a mistyped name.
-            near = difflib.get_close_matches(
-                name, [known_name.removeprefix(PREFIX) for known_name in known], n=1, cutoff=0.5
-            )
-            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-            unknown.append(f"{variable} is not a setting{hint}")
-    return unknown, reserved
+        # Compared without the prefix, which alone would make any two names similar. The value is not shown:
+        # it may be a password under a mistyped name.
+        names = [name.removeprefix(PREFIX) for name in known]
+        near = difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1, cutoff=0.5)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        yield f"{variable} is not a setting{hint}"
 
 
 def _open_to_all(settings: Settings) -> Iterator[str]:
@@ -254,6 +249,12 @@ def _untrusting(settings: Settings) -> Iterator[str]:
     ):
         if file and urls and not any(url.startswith("https:") for url in urls):
             yield f"{PREFIX}{name} has no effect: nothing in {PREFIX}{where} is https"
+
+
+def _ignored(settings: Settings) -> Iterator[str]:
+    for network in map(ip_network, settings.ignore_networks):
+        if hidden := [peer for peer in settings.single_peers if ip_address(peer) in network]:
+            yield f"{PREFIX}SINGLE_PEERS has no effect on {hidden[0]}: {PREFIX}IGNORE_NETWORKS has {network}"
 
 
 def _lacking(given: Iterable[_Given]) -> Iterator[str]:

@@ -14,14 +14,27 @@ from typing import Any
 
 from typed_settings.converters import to_bool
 
-from sidecar.settings.addresses import HIGHEST_PORT, actuator, address, endpoint, host_port, listen, servers
+from sidecar.settings.addresses import (
+    HIGHEST_PORT,
+    actuator,
+    address,
+    endpoint,
+    host_port,
+    listen,
+    networks,
+    peers,
+    servers,
+)
 from sidecar.settings.credentials import Headers, Secret, SecretUnreadable, unreadable
 from sidecar.settings.written import entries, shown, shown_url, word
+from sidecar.settle import Rule
 
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?")
 _UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_SHORTEST_LOOK_BACK = 3.0  # a rhythm is three requests, and one a second is seen
+_LONGEST_LOOK_BACK = Rule().memory  # who called before is forgotten
 
 
 def duration(text: str) -> float:
@@ -46,6 +59,25 @@ def duration_text(seconds: float) -> str:
         number, rest = divmod(rest, unit)
         text += f"{number}{name}" if number else ""
     return text or "0s"
+
+
+def _look_back(text: str) -> float:
+    seconds = duration(text)
+    if seconds < _SHORTEST_LOOK_BACK:
+        raise ValueError("too short for a rhythm to be known")
+    if seconds > _LONGEST_LOOK_BACK:
+        raise ValueError("longer than callers are remembered")
+    return seconds
+
+
+def _factor(text: str) -> float:
+    """Read a plain number. Below 1, a caller would be taken to be gone within a pause that it has made before."""
+    number = float(text) if re.fullmatch(_NUMBER, text) else math.nan
+    if not math.isfinite(number):
+        raise ValueError("not a number")
+    if number < 1:
+        raise ValueError("less than 1")
+    return number
 
 
 def _ports(text: str) -> tuple[int, ...]:
@@ -143,11 +175,20 @@ def _no_authorities(path: str) -> str:
 
 
 SECONDS = Kind("duration", "seconds, or units as in 40s, 1m30s, 500ms; not negative", duration, duration_text)
+LOOK_BACK = Kind(
+    "duration",
+    f"{duration_text(_SHORTEST_LOOK_BACK)} to {duration_text(_LONGEST_LOOK_BACK)}, as 300, 5m, 1m30s",
+    _look_back,
+    duration_text,
+)
+FACTOR = Kind("number", "1 or more, as 3 or 2.5", _factor, "{:g}".format)
 SECRET = _secret_kind("secret", "any text", Secret)
 HEADERS = _secret_kind("headers", r"'Name: value', more of them on lines of their own or with \n between", Headers)
 CA_FILE = Kind("path", "the path of a PEM file", str, lacks=_no_authorities)
 PORTS = Kind("ports", "1 to 65535, several with commas", _ports)
 ADDRESS = Kind("address", "one IPv4 or IPv6 address", address)
+PEERS = Kind("addresses", "IPv4 or IPv6 addresses, several with commas", peers)
+NETWORKS = Kind("networks", "10.0.0.0/8, fd00::/8 or one address, several with commas", networks)
 LISTEN = Kind("host:port", ":19081, 0.0.0.0:19081, [::]:19081, 127.0.0.1:0", listen)
 HOST_PORT = Kind("host:port", "127.0.0.1:22222, [::1]:22222", host_port, shown=shown_url)
 NAME = Kind("name", "a name without spaces", word)

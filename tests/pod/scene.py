@@ -30,7 +30,7 @@ SLACK = 4.0  # seconds that a busy machine may cost
 SHORT, LONG = 7, 30  # grace periods: one whose budget is a proof and little more, one that has the whole SETTLE
 APP_STOP = 1
 BUDGET = SHORT - APP_STOP - 3
-CAP = 5  # of SETTLE, with CONSUMER_CACHE=0 and nobody to watch
+CAP = 5  # of SETTLE, with CONSUMER_CACHE=0; these sidecars are too young to know their callers, and wait for it
 
 _numbers = itertools.count(1)
 _ports: set[int] = set()
@@ -190,6 +190,7 @@ def settings(scene: Scene, more: Mapping[str, str], *, kubernetes: bool) -> dict
         "NACOS_SERVICE": "shop",
         "NACOS_IP": scene.ip,
         "NACOS_PORT": str(scene.app_port),
+        "NODE_IP": NODE,
         "NACOS_USERNAME": "nacos",
         "NACOS_PASSWORD": "nacos",
         "LISTEN": f"{scene.ip}:{scene.port}",

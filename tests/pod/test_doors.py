@@ -19,6 +19,7 @@ METRICS = {  # contracts.md, as far as this version measures it
     "nacos_drain_registry_requests_total",
     "nacos_drain_listed",
     "nacos_drain_traffic_source",
+    "nacos_drain_peers",
     "nacos_drain_restores_total",
     "nacos_drain_auth_failures_total",
     "nacos_drain_preflight",
@@ -114,7 +115,7 @@ async def test_status_report_and_metrics_have_the_fields_of_the_contract() -> No
         await s.until_app_seen()
         status = await s.status()
         fields = {"version", "state", "ready", "plan", "app", "known", "nodes", "registry_error", "traffic_source"}
-        fields |= {"identity", "unidentified", "roads", "preflight"}
+        fields |= {"identity", "unidentified", "roads", "preflight", "traffic"}
         assert set(status) == fields | {"report"}
         assert (status["state"], status["ready"], status["report"]) == ("armed", True, None)
         assert status["app"]["ports"] == [s.app_port]
@@ -143,7 +144,8 @@ async def test_status_report_and_metrics_have_the_fields_of_the_contract() -> No
         assert set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)) == METRICS
         assert 'nacos_drain_drains_total{outcome="drained",trigger="hook"} 1.0' in text
         assert 'nacos_drain_state{state="released"} 1.0' in text
-        assert 'nacos_drain_traffic_source{source="blind"} 1.0' in text
+        assert 'nacos_drain_traffic_source{source="netlink"} 1.0' in text
+        assert 'nacos_drain_peers{rhythm="unknown"} 0.0' in text
         assert re.search(r'nacos_drain_phase_seconds\{phase="VERIFY"\} \d', text)
         assert re.search(r'nacos_drain_registry_requests_total\{node="[^"]+",op="disable",result="ok"\} 1\.0', text)
         assert f'nacos_drain_listed{{node="{s.double.address}"}} 0.0' in text

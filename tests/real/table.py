@@ -26,7 +26,8 @@ is not ours reads every node's list from the trigger to the end, a gRPC subscrib
   answers as Spring Cloud Alibaba was measured to answer; real Spring Cloud apps come with their own examples.
 - **road**: how it was taken out. `openapi` is `enabled=false` with our mark.
 - **proved**, **released**: seconds from the trigger to the proof, and to the answer of the preStop hook. All of these
-  drains have `CONSUMER_CACHE=0`, unless the row says otherwise, and nobody to watch yet: SETTLE takes its 5 s.
+  drains have `CONSUMER_CACHE=0`, unless the row says otherwise, and sidecars younger than the look-back: SETTLE takes
+  its 5 s.
 - **left behind**: what the next app on the same address meets, with no sidecar beside it; or the record that stays.
 - Two cores, one JVM per node, several rows at the same time: read the seconds as upper bounds.
 
