@@ -8,6 +8,7 @@ What a probe looks like (kubelet, pkg/kubelet/prober/worker.go): a new connectio
 a ticker of whole seconds that does not drift. Each such train has exactly one connection per beat, so a call between
 its beats is found, and so is one right on a beat, as then the beat has one too many. Liveness and readiness often ask
 the same: trains of 4 s and of 6 s add up to five trains of 12 s, one for each place that a beat has in the 12 s.
+What remains: a call passes for the one beat that would have followed a train's last, if it comes within 0.25 s of it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -32,7 +33,8 @@ BEATS, LASTED = 5, 15.0
 LONGEST = 60  # seconds: no period is longer, nor what two of them have in common
 # Of one kind of request: periods of 1 s and 15 s, or 3 s and 10 s. Two probes ask the same, each once a second at most.
 MOST_TRAINS, PER_SECOND = 16, 2
-# A startup probe ends with its first success, and that starts a readiness probe at once, out of its beat.
+# A startup probe ends with its first success, and that starts a readiness probe at once, out of its beat. So two may
+# come up to LONGEST before the first train. Were they calls, they were the first things that we saw of this kind.
 STARTUP = 2
 NEWEST, KINDS = 128, 16  # connections remembered per kind of request, and such kinds: four probes on each of four ports
 MEMORY = 600.0  # seconds that should be remembered: five beats of the slowest train, and a drain on top

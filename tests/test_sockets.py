@@ -83,6 +83,11 @@ def call(server: socket.socket) -> Ends:
     return server.getsockname()[1], there[1]
 
 
+def between(first: float, moment: float | None, last: float) -> bool:
+    """Whether it is, as exactly as the kernel's clock goes and a busy machine lets us read ours."""
+    return moment is not None and first - 2 * JIFFY <= moment <= last + 2 * JIFFY
+
+
 def found(sockets: Iterable[Socket]) -> set[Ends]:
     return {(x.port, x.peer_port) for x in sockets}
 
@@ -123,10 +128,12 @@ async def test_counters_and_times() -> None:
     async with watching() as source:
         with connected() as pair:
             await asyncio.sleep(0.1)  # ages are what this is about
-            asked = loop.time()
+            asking = loop.time()
             pair.client.sendall(b"x" * 100)
+            asked = loop.time()
             assert len(pair.accepted.recv(60)) == 60
             await asyncio.sleep(0.1)
+            answering = loop.time()
             pair.accepted.sendall(b"y" * 50)
             answered = loop.time()
             assert len(pair.client.recv(50)) == 50
@@ -136,13 +143,15 @@ async def test_counters_and_times() -> None:
             assert before <= reading.at <= loop.time()
             there = one(reading.open, pair.here)
             assert (there.received, there.sent, there.segments, there.unread, there.unsent) == (100, 50, 1, 40, 0)
-            assert there.heard == pytest.approx(asked, abs=2 * JIFFY)
-            assert there.spoke == pytest.approx(answered, abs=2 * JIFFY)
+            assert between(asking, there.heard, asked)
+            assert between(answering, there.spoke, answered)
+            opening = loop.time()
             with connected() as silent:
-                now = loop.time()
+                opened = loop.time()
                 fresh = one((await source.read()).open, silent.here)
                 assert (fresh.received, fresh.segments, fresh.sent) == (0, 0, 0)
-                assert fresh.heard == pytest.approx(now, abs=2 * JIFFY)  # the moment it was opened
+                assert between(opening, fresh.heard, opened)
+                assert between(opening, fresh.spoke, opened)
 
 
 async def test_what_the_peer_does_not_take_is_unsent_and_counts_as_sent() -> None:
@@ -247,6 +256,7 @@ async def test_a_closed_connection_has_its_last_counters_and_times_and_comes_onc
     async with watching() as source:
         with connected("::", "127.0.0.1") as pair:
             known = one((await source.read()).open, pair.here)
+            asking = loop.time()
             pair.client.sendall(b"x" * 100)
             asked = loop.time()
             assert len(pair.accepted.recv(100)) == 100
@@ -255,7 +265,7 @@ async def test_a_closed_connection_has_its_last_counters_and_times_and_comes_onc
         later = await source.read()
         assert (seen.id, seen.host, seen.peer) == (known.id, "127.0.0.1", "127.0.0.1")
         assert (seen.received, seen.segments) == (101, 1)
-        assert seen.heard == pytest.approx(asked, abs=2 * JIFFY)
+        assert between(asking, seen.heard, asked + events.PAUSE)
         assert known.id not in {x.id for x in later.open + later.closed}
 
 
@@ -276,11 +286,10 @@ async def test_an_event_waits_a_tenth_of_a_second_at_most() -> None:
         async with watching() as source:
             call(server)
             await asyncio.sleep(0.02)
-            ends, called = call(server), loop.time()
+            calling, ends, called = loop.time(), call(server), loop.time()
             await asyncio.sleep(0.5)
             heard = (await gone(source, [ends]))[ends].heard
-    assert heard is not None
-    assert called - 2 * JIFFY <= heard <= called + events.PAUSE + 2 * JIFFY
+    assert between(calling, heard, called + events.PAUSE)
     assert not faults
 
 
