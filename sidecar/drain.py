@@ -153,6 +153,7 @@ class Drain:
     wire: Wire = Wire()  # noqa: RUF009  frozen, so sharing it is harmless
     sample_at: float = 0.0
     samples: int = 0
+    sampled_ports: frozenset[int] = frozenset()  # whose callers were watched: until the app tells its port, all of them
     missed: str = ""  # why the newest sample may have missed a call
     lease: Lease | None = None
     restoring: tuple[Removal, ...] = ()
@@ -409,11 +410,13 @@ class Drain:
         return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)
 
     def _sampled(self, reading: Reading, now: float) -> "Drain":
-        wire, seen = self.wire.take(reading, self._app_ports())
-        settle = self.settle.observe(seen.calls, reading.at, doubt=seen.doubt)
+        ports = self._app_ports()
+        settle = self.settle if ports == self.sampled_ports else self.settle.anew(reading.at)
+        wire, seen = self.wire.take(reading, ports)
+        settle = settle.observe(seen.calls, reading.at, doubt=seen.doubt)
         if seen.missed:
             settle = settle.lost(reading.at, seen.missed)
-        return replace(self, wire=wire, settle=settle, missed=seen.missed)._next_sample(now)
+        return replace(self, wire=wire, settle=settle, missed=seen.missed, sampled_ports=ports)._next_sample(now)
 
     def _next_sample(self, now: float) -> "Drain":
         at = now + (SAMPLE_DRAINING if self.state is State.DRAINING else SAMPLE_PERIOD)

@@ -191,7 +191,9 @@ def _ended(verdict: Verdict, clock: float | None) -> str:
     peer, at = verdict.last
     if clock is None or at <= clock:
         return f"{verdict.clause.value}: no call after the list was clean"
-    return f"{verdict.clause.value}: the last call came {at - clock:.1f} s after the list was clean, from {peer}"
+    return (
+        f"{verdict.clause.value}: the last caller, {peer}, was active until {at - clock:.1f} s after the list was clean"
+    )
 
 
 def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:

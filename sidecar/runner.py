@@ -59,6 +59,7 @@ class Runner:
             source="blind" if traffic is None else traffic.source,
             singles=rules.singles,
             crowds=CROWDS | rules.watched.nodes,
+            nodes=rules.watched.nodes,
         )
         self.drain = Drain(
             rules,

@@ -25,6 +25,9 @@ KNOWN_RHYTHM = 3  # requests in the look-back that make a rhythm; one or two cou
 # Look-backs in which nobody came before it is believed that nobody calls. In one of them every fifth of those who call
 # once in 200 s is not seen: 1.7 % of such drains were too early (bench/results/settle.md).
 NOBODY = 12
+# Seconds for which the node is remembered to have called: its kubelet's restart, or a slow probe, looks like that too.
+NODE_MEMORY = 600.0
+FRESH = 3.0  # seconds: a sample's period and its timeout. What is older is no evidence that somebody is calling
 
 
 class Clause(StrEnum):
@@ -125,6 +128,7 @@ class Settle:
     source: str = "blind"
     singles: frozenset[str] = frozenset()  # declared by the user to be one caller, whatever their address
     crowds: frozenset[str] = CROWDS
+    nodes: frozenset[str] = frozenset()  # those of them from which probes come too
     peers: Mapping[str, Peer] = field(default_factory=dict)
     connected: frozenset[str] = frozenset()  # the peers of `peers` that had a connection in the newest sample
     seen_at: float | None = None  # the newest sample
@@ -132,13 +136,13 @@ class Settle:
     doubt: bool = False  # the newest sample is not explained yet
     unknown_at: float | None = None  # the last moment at which a call may have been missed
     unknown_why: str = ""
-    evicted: bool = False
+    evicted_at: float | None = None
     frozen_at: float | None = None
     thawed_at: float | None = None
 
     def observe(self, calls: Iterable[Call], at: float, *, doubt: bool = False) -> "Settle":
         """Take one sample in: everything that was to be seen at this moment. `doubt`: the next one may show more."""
-        peers, connected, oldest, evicted = dict(self.peers), set(), min(self.oldest, at), self.evicted
+        peers, connected, oldest, evicted_at = dict(self.peers), set(), min(self.oldest, at), self.evicted_at
         for call in calls:
             before = peers.get(call.peer)
             if before is not None and call[1:4] == (None, before.connections, before.in_flight) and call.active is None:
@@ -156,10 +160,13 @@ class Settle:
         if at - oldest > self.rule.memory or len(peers) > self.rule.most_peers:
             peers = {a: p for a, p in peers.items() if at - p.active <= self.rule.memory or p.in_flight}
             if len(peers) > self.rule.most_peers:
-                evicted = True
+                evicted_at = at
                 newest = sorted(peers, key=lambda a: peers[a].active, reverse=True)[: self.rule.most_peers]
                 peers = {a: peers[a] for a in newest}
             oldest = min((p.active for p in peers.values()), default=at)
+        for address in self.nodes & peers.keys() - connected:
+            if at - peers[address].active > NODE_MEMORY:
+                del peers[address]
         return replace(
             self,
             peers=peers,
@@ -167,8 +174,12 @@ class Settle:
             seen_at=at,
             oldest=oldest,
             doubt=doubt,
-            evicted=evicted,
+            evicted_at=evicted_at,
         )
+
+    def anew(self, now: float) -> "Settle":
+        """Forget everybody: from now on it is others who are watched."""
+        return replace(self, since=now, peers={}, connected=frozenset(), evicted_at=None)
 
     def lost(self, at: float, why: str) -> "Settle":
         """A call of anybody may have been missed."""
@@ -251,7 +262,7 @@ class Settle:
 
     def verdict(self, started: float, cap: float, now: float) -> Verdict:
         """Judge. `started` is SETTLE's clock, `cap` the moment at which it ends whatever is seen."""
-        callers = self._holding()
+        callers = self._holding(now if now >= cap else self.seen_at)
         clause = self._bar(now)
         why = self.unknown_why if clause is Clause.BLIND else ""
         if now >= cap:
@@ -282,7 +293,8 @@ class Settle:
             return Clause.IN_FLIGHT
         if self.doubt:
             return Clause.DOUBT
-        if self.evicted or any(self.rhythm(a) is not Rhythm.KNOWN for a in self.peers):
+        forgotten = self.evicted_at is not None and self.evicted_at >= at - self.rule.memory
+        if forgotten or any(self.rhythm(a) is not Rhythm.KNOWN for a in self.peers):
             return Clause.RHYTHM
         return None
 
@@ -298,18 +310,18 @@ class Settle:
     @property
     def callers(self) -> tuple[Caller, ...]:
         """Who may still be calling, by what was seen so far."""
-        return self.rows(self._holding())
+        return self.rows(self._holding(self.seen_at))
 
     def rhythms(self) -> dict[str, int]:
         """How many peers there are of each kind."""
         return {rhythm.value: sum(self.rhythm(a) is rhythm for a in self.peers) for rhythm in Rhythm}
 
-    def _holding(self) -> list[str]:
-        """The peers that were active within the silence that they owe, newest first."""
-        if self.seen_at is None:
+    def _holding(self, at: float | None) -> list[str]:
+        """The peers that were active within the silence that they owe before this moment, newest first."""
+        if at is None or self.seen_at is None:
             return []
-        quiet, seen = self.rule.quiet, self.seen_at
-        holding = [a for a, p in self.peers.items() if p.in_flight or seen - p.active <= (p.owed or quiet)]
+        quiet, fresh = self.rule.quiet, at - self.seen_at <= FRESH
+        holding = [a for a, p in self.peers.items() if (p.in_flight and fresh) or at - p.active <= (p.owed or quiet)]
         return sorted(holding, key=lambda a: self.peers[a].active, reverse=True)
 
     def rows(self, addresses: Iterable[str]) -> tuple[Caller, ...]:

@@ -117,6 +117,7 @@ class Voices:
         self._told: set[tuple[str, str]] = set()  # of this drain: phase and outcome
         self._identity: object = None  # as told
         self._unidentified = ""
+        self._unknown = False  # whether callers may have been missed, as told
 
     def __call__(self, before: Drain, after: Drain, event: wishes.Event, now: float) -> None:
         """Observe one step."""
@@ -134,18 +135,19 @@ class Voices:
                 self._metrics.state.labels(state.value).set(state is after.state)
             for source in SOURCES:
                 self._metrics.source.labels(source).set(source == after.settle.source)
-        self._tell_traffic(before, after, event)
+        if isinstance(event, wishes.Sampled | wishes.Failed):
+            self._tell_traffic(after, now)
 
-    def _tell_traffic(self, before: Drain, after: Drain, event: wishes.Event) -> None:
-        """When a sample may have missed a call, and when one is whole again: every such moment costs a look-back."""
-        sampled = isinstance(event, wishes.Sampled) or (
-            isinstance(event, wishes.Failed) and isinstance(event.effect, wishes.Sample)
-        )
-        if sampled and bool(before.missed) is not bool(after.missed):
-            if after.missed:
-                self._log.warning("traffic.unknown", error=after.missed, look_back_s=after.settle.rule.look_back)
-            else:
-                self._log.info("traffic.known")
+    def _tell_traffic(self, after: Drain, now: float) -> None:
+        """When callers may have been missed, and when none may any more: not each time, but as the rule sees it."""
+        lost, look_back = after.settle.unknown_at, after.settle.rule.look_back
+        unknown = lost is not None and now - lost < look_back
+        if self._unknown and not unknown:
+            self._log.info("traffic.known")
+            self._unknown = False
+        elif unknown and not self._unknown and after.missed and after.app.port is Port.OPEN:
+            self._log.warning("traffic.unknown", error=after.missed, look_back_s=look_back)
+            self._unknown = True
 
     # -- a drain ---------------------------------------------------------------------------------------------------
 

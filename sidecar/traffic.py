@@ -31,6 +31,7 @@ class Socket(NamedTuple):
     heard: float | None = None  # when data last came in, or the moment it was opened; None: not told by this source
     spoke: float | None = None  # when data last went out, likewise
     half: bool = False  # one of the two sides has ended its direction
+    answers: int = 0  # segments that carried data to the peer
 
 
 class Reading(NamedTuple):

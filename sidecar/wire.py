@@ -34,6 +34,9 @@ TINY, TINY_ALIKE = 32, 64
 # if a client that never pauses had sent its next request. For so long it is taken for one.
 PATIENCE = 10.0
 ANY_IPV4 = "0.0.0.0"  # noqa: S104  compared, not bound
+MISSED = 4  # readings in a row that cannot explain an accepted connection: then nobody saw it
+LAST_WORDS = 60  # readings for which they are waited for
+MOST_DEPARTED = 20_000
 SHORT = 2  # readings that may show a connection that a probe made
 
 
@@ -61,24 +64,26 @@ class _Connection(NamedTuple):
     received: int = 0  # up to here its bytes are judged
     sent: int = 0
     segments: int = 0
+    answers: int = 0
     asked: float | None = None  # its newest request
     active: float | None = None  # the newest byte of a request or an answer
     awaited: float = -inf  # until when an answer is believed to be under way; infinite where that is certain
     looks: int = 0  # readings that showed it
     busy: bool = False  # something is in flight at the newest reading
-    gone: bool = False  # it was not in the newest reading, and its last words have not come yet
+    gone: int = 0  # readings since it was shown last, while its last words have not come
+    shown: Socket | None = None  # by the newest reading
 
 
 class _Accepts(NamedTuple):
     """Whether every connection that the namespace accepted was seen, by the kernel's own count (PassiveOpens)."""
 
     explained: int | None = None  # up to here, in the kernel's numbering; None: nothing was counted yet
-    short: int = 0  # how many were not explained by the newest reading
+    short: tuple[int, ...] = ()  # how many the newest readings did not explain
 
     def take(self, opens: tuple[int, int] | None, fresh: int) -> tuple["_Accepts", int, bool]:
         """Take in the counts and how many new ones were seen; returns how many were missed, and if some still may be.
 
-        What is short of the count may be a connection that tells of its end a moment later, and not twice in a row.
+        What is short of the count may be a connection that tells of its end a moment later; never in so many in a row.
         """
         if opens is None:
             return _Accepts(), 0, False
@@ -86,9 +91,10 @@ class _Accepts(NamedTuple):
         if self.explained is None:
             return _Accepts(after), 0, False
         explained = min(self.explained + fresh, after)  # what was opened after the first count is in the next one
-        short = max(0, before - explained)
-        missed = min(short, self.short)
-        return _Accepts(explained + missed, short - missed), missed, short > missed
+        short = (*self.short, max(0, before - explained))[-MISSED:]
+        missed = min(short) if len(short) == MISSED else 0
+        left = tuple(each - missed for each in short)
+        return _Accepts(explained + missed, left), missed, left[-1] > 0
 
 
 class _Total:
@@ -132,6 +138,7 @@ class Wire:
     connections: Mapping[int, _Connection] = field(default_factory=dict)
     doors: Mapping[int, frozenset[str]] = field(default_factory=dict)  # where anybody ever listened: port, addresses
     inbound: frozenset[int] = frozenset()  # ids of all accepted connections of the newest reading, whoever's they are
+    departed: frozenset[int] = frozenset()  # of those before, the ids that are gone without last words so far
     accepts: _Accepts = _Accepts()  # noqa: RUF009  a tuple, so sharing it is harmless
     ours: frozenset[int] = frozenset()  # ids of our own: told at first sight, as their ports are used again later
     probes: Mapping[str, Probes] = field(default_factory=dict)
@@ -141,7 +148,9 @@ class Wire:
         doors = _opened(self.doors, reading.listeners)
         inbound = frozenset([s.id for s in reading.open if s.port in doors])
         ended = {s.id for s in reading.closed if s.port in doors}  # some while the others were listed: open as well
-        fresh = len((inbound | ended) - self.inbound) + _to_themselves(reading.closed, doors)
+        known = self.inbound | self.departed
+        fresh = len((inbound | ended) - known) + _to_themselves(reading.closed, doors)
+        departed = known - inbound - ended
         accepts, unseen, doubt = self.accepts.take(reading.opens, fresh)
         taking = _Taking(self, reading, doors, (ports or frozenset(doors)) - self.watched.own)
         for s in reading.open:
@@ -150,14 +159,18 @@ class Wire:
         for s in reading.closed:
             if s.port in taking.mine:
                 taking.closed(s)
-        silent = taking.vanished(ended)
+        taking.vanished(inbound | ended)
         taking.judge_probes()
-        missed = reading.trouble or (f"nobody saw {unseen} of the accepted connections" if unseen else silent)
+        missed = reading.trouble or (f"nobody saw {unseen} of the accepted connections" if unseen else "")
+        if not missed and (ports - doors.keys() or not taking.mine):
+            where = ", ".join(map(str, sorted(ports - doors.keys()))) or "any port"
+            missed = f"nobody has ever listened on {where} here: is NACOS_DRAIN_APP_PORTS right?"
         wire = Wire(
             self.watched,
             taking.connections,
             doors,
             inbound,
+            departed if len(departed) <= MOST_DEPARTED else frozenset(),
             accepts,
             self.ours & inbound | taking.ours,
             taking.probes,
@@ -187,13 +200,15 @@ class _Taking:
         before = self._wire.connections.get(s.id)
         if before is None and not self._counts(s):
             return
-        after = self.connections[s.id] = _judged(before, s, self._reading.at, first=self._first)
+        still = before is not None and before.shown is s and not before.busy and before.looks > SHORT
+        after = before if still and before is not None else _judged(before, s, self._reading.at, first=self._first)
+        self.connections[s.id] = after
         told = before
         if s.peer in self._nodes:
-            if after.looks <= SHORT:  # a probe, or a call: its end will tell
+            if self._brief(after):  # a probe, or a call: its end will tell
                 self.doubt = self.doubt or after.asked is not None
                 return
-            if before is not None and before.looks <= SHORT:
+            if before is not None and self._brief(before):
                 told = None  # kept for longer than a probe is: all of it is news
         self.totals[s.peer].add(told, after, open_=True)
 
@@ -203,23 +218,24 @@ class _Taking:
         if before is None and not self._counts(s):
             return
         after = _judged(before, s, self._reading.at, first=False)
-        if s.peer not in self._nodes or (before is not None and before.looks > SHORT):
+        if s.peer not in self._nodes or (before is not None and not self._brief(before)):
             self.totals[s.peer].add(before, after, open_=False)
         elif after.asked is not None:
             self.probes[s.peer] = self.probes.get(s.peer, Probes()).seen(s.port, s.received, s.sent, at=after.asked)
 
-    def vanished(self, ended: set[int]) -> str:
-        """Look for those that are gone without last words; returns what a person should know of it."""
-        silent = ""
+    def vanished(self, told: frozenset[int]) -> None:
+        """Keep those that are gone without last words, and take it that they had something to say.
+
+        The words come a moment later; or much later, where the peer has reset a connection that the app still holds.
+        """
         for id_, before in self._wire.connections.items():
-            if id_ in self.connections or id_ in ended:
+            if id_ in told or before.gone == LAST_WORDS:  # else it is not the app's any more: its ports have changed
                 continue
-            if before.gone:
-                silent = f"a connection of {before.peer} went without its last words"
-            else:  # they come in a moment
+            self.connections[id_] = before._replace(gone=before.gone + 1, busy=False, shown=None)
+            if not before.gone:
                 self.doubt = True
-                self.connections[id_] = before._replace(gone=True, busy=False)
-        return silent
+            elif before.gone == 1 and before.active is not None and not self._brief(before):
+                self.totals[before.peer].active = self._reading.at
 
     def judge_probes(self) -> None:
         """What the nodes sent over short connections: calls, or nothing."""
@@ -230,6 +246,10 @@ class _Taking:
             self.doubt = self.doubt or judgement is Judgement.PENDING
             if judgement is Judgement.CALLS:
                 self.totals[peer].heard(probes.calls(at)[-1])
+
+    def _brief(self, connection: _Connection) -> bool:
+        """Whether it may be a probe's, by its length."""
+        return connection.looks <= SHORT and connection.peer in self._nodes
 
     def _counts(self, s: Socket) -> bool:
         """Whether it is the app's, and the other end neither we nor somebody whom the user told us to ignore."""
@@ -246,33 +266,35 @@ def _judged(before: _Connection | None, s: Socket, at: float, *, first: bool) ->
     """What is known of a connection by this reading of it."""
     if s.heard is None or s.spoke is None:  # this source tells no times: that it is there is all that is known
         looks = 1 if before is None else before.looks + 1
-        return _Connection(s.peer, asked=at, active=at, looks=looks)
+        return _Connection(s.peer, asked=at, active=at, looks=looks)  # `shown` would pass it by from then on
     if before is None:
         before = _old(s) if first else _Connection(s.peer)
     came, went = s.received - before.received, s.sent - before.sent
-    if not (came or went or s.unread or s.unsent or before.busy or before.looks <= SHORT):
-        return before._replace(gone=False) if before.gone else before
-    received, sent, segments, asked, active, awaited = before[1:7]
+    received, sent, segments, answers, asked, active, awaited = before[1:8]
     if went > 0:
         awaited = -inf
     if came <= 0 and went <= 0:
         pass
     elif _tiny(came, went):
         if came <= 0 or went > 0:
-            received, sent, segments = s.received, s.sent, s.segments
+            received, sent, segments, answers = s.received, s.sent, s.segments, s.answers
         else:  # half of an exchange: the answer will show what it was, if one comes
             awaited = max(awaited, s.heard + PATIENCE)
     else:
-        received, sent, segments = s.received, s.sent, s.segments
+        # The kernel's clock has 1 to 10 ms: what came and went in one of its ticks is told apart by the count alone.
+        ahead = s.heard > s.spoke or (s.heard == s.spoke and s.segments - segments > s.answers - answers)
+        received, sent, segments, answers = s.received, s.sent, s.segments, s.answers
         if came > 0:
             asked = s.heard
-            awaited = inf if went <= 0 else s.heard + PATIENCE if s.heard > s.spoke else -inf
+            awaited = inf if went <= 0 else s.heard + PATIENCE if ahead else -inf
         active = max(s.heard if came > 0 else s.spoke, s.spoke if went > 0 else s.heard, active or -inf)
-    if s.half and asked is not None:  # who has ended his direction may be gone
+    if s.half and asked is not None:  # who has ended his direction may be gone, and some apps never close theirs
         awaited = min(awaited, asked + PATIENCE)
     end = 1 if s.half else 0  # the end of a direction counts as a byte that waits
-    busy = s.unread > end or s.unsent > end or awaited > at
-    return _Connection(s.peer, received, sent, segments, asked, active, awaited, before.looks + 1, busy)
+    waits = (s.unread > end or s.unsent > end) and not (s.half and max(s.heard, s.spoke) < at - PATIENCE)
+    busy = waits or awaited > at
+    looks = before.looks + 1
+    return _Connection(s.peer, received, sent, segments, answers, asked, active, awaited, looks, busy, shown=s)
 
 
 def _old(s: Socket) -> _Connection:
@@ -284,7 +306,8 @@ def _old(s: Socket) -> _Connection:
     unanswered = s.heard > s.spoke or not s.sent
     awaited = (s.heard + PATIENCE if s.sent else inf) if s.received and unanswered else -inf
     asked = s.heard if s.received else None
-    return _Connection(s.peer, s.received, s.sent, s.segments, asked, max(s.heard, s.spoke), awaited)
+    newest = max(s.heard, s.spoke)
+    return _Connection(s.peer, s.received, s.sent, s.segments, s.answers, asked, newest, awaited)
 
 
 def _from(ours: frozenset[int], s: Socket) -> bool:

@@ -1,6 +1,7 @@
 """Whole drains on a virtual clock beside callers that can be seen: when they are believed to have stopped."""
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -47,7 +48,10 @@ async def test_a_caller_with_a_cache_is_waited_for() -> None:
     async with world(rules(quiet=SOON), traffic=SimTraffic(caller)) as w:
         caller.end = asyncio.get_running_loop().time() + 20
         assert 23 < await hook(w) <= 23.5
-        assert settle(w) == ("met", "quiet: the last call came 19.2 s after the list was clean, from 10.0.1.1")
+        assert settle(w) == (
+            "met",
+            "quiet: the last caller, 10.0.1.1, was active until 19.2 s after the list was clean",
+        )
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "a connection per request"])
@@ -152,3 +156,23 @@ async def test_a_second_drain_after_a_resume_has_learned_on() -> None:
         caller.end = asyncio.get_running_loop().time() + CLEAN
         w.mark_zero()
         assert await hook(w) <= CLEAN + 3.5
+
+
+async def test_the_trigger_brings_the_next_sample_forward() -> None:
+    traffic = SimTraffic(Caller(GATEWAY, 0.5))
+    async with world(rules(quiet=SOON), traffic=traffic) as w:
+        await asyncio.sleep(traffic.read_at[-1] + 1.2 - asyncio.get_running_loop().time())
+        before = traffic.read_at[-1]
+        w.runner.trigger(Trigger.HOOK)
+        await asyncio.sleep(2)
+        assert next(at for at in traffic.read_at if at > before) - before == pytest.approx(0.7)
+
+
+async def test_callers_of_other_ports_are_forgotten_when_the_app_has_told_its_own() -> None:
+    """Until then every port is watched, and whoever scrapes another one would hold the drain for an hour."""
+    async with world(rules(quiet=SOON), traffic=SimTraffic(Caller("127.0.0.1", 1.0, end=50))) as w:
+        assert w.runner.drain.settle.peers
+        w.runner.drain = replace(w.runner.drain, sampled_ports=frozenset())
+        await asyncio.sleep(2)
+        assert not w.runner.drain.settle.peers
+        assert w.runner.drain.settle.since > 90

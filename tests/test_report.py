@@ -255,7 +255,7 @@ def let_go(why: Why, verdict: Verdict | None = None) -> Lease:
             Why.SETTLED,
             Verdict(True, Clause.QUIET, last=("10.0.0.1", 1014.25)),
             "met",
-            "quiet: the last call came 3.2 s after the list was clean, from 10.0.0.1",
+            "quiet: the last caller, 10.0.0.1, was active until 3.2 s after the list was clean",
         ),
         (
             Why.SETTLED,

@@ -64,10 +64,10 @@ def outcome(verdict: Verdict) -> tuple[bool, Clause, tuple[str, ...]]:
     return verdict.done, verdict.clause, tuple(caller.peer for caller in verdict.callers)
 
 
-def done_at(settle: Settle, *, step: float = 0.25) -> float:
+def done_at(settle: Settle, *, step: float = 0.25, start: float = CLEAN) -> float:
     """The first moment at which SETTLE may end, if nothing more is seen."""
-    now = CLEAN
-    while not judged(settle, now).done:
+    now = start
+    while not settle.observe(still(settle), now).verdict(start, start + 40, now).done:
         now += step
     return now
 
@@ -175,7 +175,7 @@ def test_at_a_cap_that_comes_before_the_floor_it_ends_too() -> None:
         pytest.param(called(watching(), BATCH, *every(2, 600, times=300)), Clause.RHYTHM, id="remembered only"),
         *(pytest.param(steady(crowd), Clause.RHYTHM, id=crowd) for crowd in sorted(CROWDS)),
         pytest.param(replace(steady(), crowds=frozenset({GATEWAY})), Clause.RHYTHM, id="a node or gateway"),
-        pytest.param(replace(steady(), evicted=True), Clause.RHYTHM, id="an eviction"),
+        pytest.param(replace(steady(), evicted_at=TRIGGER - 3599), Clause.RHYTHM, id="an eviction"),
     ],
 )
 def test_unknown_means_the_cap(settle: Settle, clause: Clause) -> None:
@@ -260,15 +260,44 @@ def test_an_address_is_remembered_for_an_hour() -> None:
 def test_more_addresses_than_can_be_kept_means_the_newest_stay_and_the_rhythms_are_unknown() -> None:
     settle = watching(rule=Rule(most_peers=3)).observe([Call(f"10.0.1.{n}", 900.0 + n) for n in range(5)], 950)
     assert set(settle.peers) == {"10.0.1.2", "10.0.1.3", "10.0.1.4"}
-    assert settle.evicted
+    assert settle.evicted_at == 950
     assert judged(settle.freeze(TRIGGER), CAP - 0.1).clause is Clause.RHYTHM
+
+
+def test_an_eviction_is_forgotten_with_what_was_evicted() -> None:
+    settle = watching(rule=Rule(most_peers=3)).observe([Call(f"10.0.1.{n}", 1.0) for n in range(5)], 1)
+    settle = called(settle, GATEWAY, *every(2, 5000, times=500))
+    assert done_at(replace(settle.freeze(TRIGGER + 4000), seen_at=5001), start=5001) < 5040
+
+
+def test_the_node_is_remembered_for_ten_minutes() -> None:
+    """A slow probe, or a kubelet that starts again, looks like a call."""
+    settle = replace(watching(), crowds=CROWDS | {PROBE}, nodes=frozenset({PROBE}))
+    settle = settle.observe([Call(PROBE, 100.0), Call("127.0.0.1", 100.0)], 100)
+    assert set(settle.observe([], 700).peers) == {PROBE, "127.0.0.1"}
+    assert set(settle.observe([], 701).peers) == {"127.0.0.1"}
+    assert set(settle.observe([Call(PROBE, None, connections=1)], 701).peers) == {PROBE, "127.0.0.1"}
+
+
+def test_at_the_cap_nobody_is_said_to_call_on_the_evidence_of_long_ago() -> None:
+    """The readings have failed since: that is blindness, and no caller."""
+    settle = called(steady(gap=0.5, last=TRIGGER).freeze(TRIGGER), GATEWAY, CLEAN + 1)
+    blind = settle.observe([Call(GATEWAY, None, in_flight=True)], CLEAN + 2).lost(CAP - 1, "the kernel does not answer")
+    verdict = blind.verdict(CLEAN, CAP, CAP)
+    assert (verdict.callers, verdict.barred, verdict.why) == ((), Clause.BLIND, "the kernel does not answer")
+
+
+def test_where_others_are_watched_from_now_on_everybody_is_forgotten() -> None:
+    settle = steady().anew(TRIGGER - 10)
+    assert not settle.peers
+    assert judged(called(settle, GATEWAY, TRIGGER).freeze(TRIGGER), CAP - 0.1).clause is Clause.YOUNG
 
 
 def test_ten_thousand_addresses_are_kept() -> None:
     many = [Call(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", 1.0) for n in range(10_000)]
     settle = watching().observe(many, 2)
-    assert (len(settle.peers), settle.evicted) == (10_000, False)
-    assert settle.observe([Call("10.9.9.9", 3.0)], 3).evicted
+    assert (len(settle.peers), settle.evicted_at) == (10_000, None)
+    assert settle.observe([Call("10.9.9.9", 3.0)], 3).evicted_at == 3
 
 
 def test_after_the_lease_has_ended_rhythms_are_learned_again() -> None:

@@ -143,6 +143,7 @@ async def test_counters_and_times() -> None:
             assert before <= reading.at <= loop.time()
             there = one(reading.open, pair.here)
             assert (there.received, there.sent, there.segments, there.unread, there.unsent) == (100, 50, 1, 40, 0)
+            assert there.answers == 1
             assert between(asking, there.heard, asked)
             assert between(answering, there.spoke, answered)
             opening = loop.time()
@@ -152,6 +153,19 @@ async def test_counters_and_times() -> None:
                 assert (fresh.received, fresh.segments, fresh.sent) == (0, 0, 0)
                 assert between(opening, fresh.heard, opened)
                 assert between(opening, fresh.spoke, opened)
+
+
+async def test_a_connection_on_which_nothing_has_moved_is_the_same_object() -> None:
+    """Most are idle most of the time, and whoever compares two readings is done with them at once."""
+    async with watching() as source:
+        with connected() as idle, connected() as busy:
+            first = (await source.read()).open
+            busy.client.sendall(b"x")
+            second = (await source.read()).open
+            assert one(first, idle.here) is one(second, idle.here)
+            assert one(second, busy.here).unread == one(first, busy.here).unread + 1
+            busy.client.shutdown(socket.SHUT_WR)
+            assert one((await source.read()).open, busy.here).half
 
 
 async def test_what_the_peer_does_not_take_is_unsent_and_counts_as_sent() -> None:

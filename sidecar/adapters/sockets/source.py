@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from sidecar.ports import Unavailable
 from sidecar.traffic import Listener, Reading, Socket
@@ -32,6 +33,8 @@ class Sockets:
         self._buffer = buffer
         self._events: Events | None = None
         self._before: dict[int, Socket] = {}
+        # A thread of our own: the loop's are also those for DNS, and an outage of that would make us blind.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sockets")
 
     async def detect(self) -> None:
         """Find out what works here: once, before anything else. Never raises, and takes 1.4 s at most."""
@@ -49,7 +52,8 @@ class Sockets:
         """
         if self.source == BLIND:
             raise Unavailable(f"the traffic cannot be watched: {self.reason}")
-        reading, told = await asyncio.to_thread(self._look, asyncio.get_running_loop().time)
+        loop = asyncio.get_running_loop()
+        reading, told = await loop.run_in_executor(self._thread, self._look, loop.time)
         closed, lost = self._gone(reading, told)
         trouble = "; ".join(filter(None, (reading.trouble, lost)))
         return reading._replace(closed=tuple(closed), ours=self._ours(), trouble=trouble)
@@ -58,10 +62,12 @@ class Sockets:
         """The listening sockets alone, with their inodes. Raises Unavailable, and always without netlink."""
         if self.source != NETLINK:
             raise Unavailable(f"listening sockets cannot be listed by netlink: {self.reason}")
-        return tuple(await asyncio.to_thread(_listeners, asyncio.get_running_loop().time))
+        loop = asyncio.get_running_loop()
+        return tuple(await loop.run_in_executor(self._thread, _listeners, loop.time))
 
     def close(self) -> None:
         """Be told of nothing any more. Idempotent."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         if self._events is not None:
             self._events.close()
 
@@ -71,7 +77,7 @@ class Sockets:
         """What is there, and how many events were kept when that had been read. Runs in a thread."""
         at = clock()
         before, trouble = self._accepted()
-        found = ask(CONNECTED | LISTENING, clock) if self.source == NETLINK else procfs.table()
+        found = ask(CONNECTED | LISTENING, clock, known=self._before) if self.source == NETLINK else procfs.table()
         told = self._events.gather() if self._events else 0
         after, _ = self._accepted()
         opens = None if before is None or after is None else (before, after)
@@ -79,12 +85,10 @@ class Sockets:
 
     def _gone(self, reading: Reading, told: int) -> tuple[list[Socket], str]:
         """The connections that are gone since the reading before, and what was lost of them."""
+        before, self._before = self._before, {x.id: x for x in reading.open}
         if self.source == NETLINK:
             return self._events.take(told) if self._events else ([], "")
-        now = {x.id: x for x in reading.open}
-        gone = [x for x in self._before.values() if x.id not in now]
-        self._before = now
-        return gone, ""
+        return [x for x in before.values() if x.id not in self._before], ""
 
     def _accepted(self) -> tuple[int | None, str]:
         try:
