@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -20,8 +22,11 @@ from sidecar.demo.consumer import CachedList, Consumer, Tally
 from sidecar.demo.kubelet import Scale
 from sidecar.demo.programs import Died, Programs
 from sidecar.demo.registration import NacosError
-from sidecar.demo.roll import run, verdict
+from sidecar.demo.roll import Report, remarks, run, verdict
 from sidecar.demo.show import Result
+
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 # -- a consumer's list
@@ -210,9 +215,9 @@ async def test_what_the_hook_deregistered_the_stop_does_not_deregister_again() -
 
 def test_the_last_line_for_programs() -> None:
     results = [Result("sigterm", 10, 4, 0.5004, {"connection refused": 4}), Result("nacos-drain", 20, 0, 12.0)]
-    assert show.as_line(results) == (
+    assert show.as_line(results, 20.0) == (
         '{"ways": {"sigterm": {"requests": 10, "failed": 4, "seconds": 0.5}, '
-        '"nacos-drain": {"requests": 20, "failed": 0, "seconds": 12.0}}}'
+        '"nacos-drain": {"requests": 20, "failed": 0, "seconds": 12.0}}, "settle_look_back": 20.0}'
     )
 
 
@@ -267,28 +272,62 @@ async def test_with_json_stdout_is_left_alone(
     assert capsys.readouterr().out == ""
 
 
-DRAINED = {"outcome": "drained", "proved_gone": True}
+def reported(source: str = "netlink", *, outcome: str = "drained", proved: bool = True, settle: str = "met") -> Report:
+    """The end of a drain, as far as the demo looks at it."""
+    phases = [
+        {"phase": "VERIFY", "outcome": "met", "detail": ""},
+        {"phase": "SETTLE", "outcome": settle, "detail": "x"},
+    ]
+    return {"outcome": outcome, "proved_gone": proved, "traffic_source": source, "phases": phases}
+
+
+GAINED = [Result("sigterm", 100, 9, 0.5), Result("sleep", 100, 0, 40.5), Result("nacos-drain", 9, 0, 9)]
+SLOWER = [Result("sleep", 100, 0, 7.5), Result("nacos-drain", 9, 0, 12.5)]
 
 
 @pytest.mark.parametrize(
     ("results", "reports", "complaint"),
     [
-        (
-            [Result("sigterm", 100, 9, 0.5), Result("sleep", 100, 0, 7.5), Result("nacos-drain", 9, 0, 9)],
-            [DRAINED],
-            None,
-        ),
+        (GAINED, [reported()], None),
         ([Result("sleep", 100, 5, 7.5)], [], None),  # the folk hook may fail: that is the point
-        ([Result("nacos-drain", 100, 1, 9)], [DRAINED], "1 requests failed"),
+        ([Result("nacos-drain", 100, 1, 9)], [reported()], "1 requests failed"),
         ([Result("sigterm", 100, 0, 0.5)], [], "shows nothing"),
-        ([Result("nacos-drain", 100, 0, 9)], [{"outcome": "unproven", "proved_gone": False}], "ended as unproven"),
+        ([Result("nacos-drain", 100, 0, 9)], [reported(outcome="unproven", proved=False)], "ended as unproven"),
+        ([Result("nacos-drain", 100, 0, 9)], [{"outcome": "a hook without an answer"}], "ended as a hook without"),
         ([Result("sleep", 0, 0, 9)], [], "sent nothing"),
+        (SLOWER, [reported()], "12.5 s, and the sleep 7.5 s: no gain"),
+        ([Result("nacos-drain", 100, 0, 9)], [reported(settle="expired")], "SETTLE expired: x"),
+        ([Result("nacos-drain", 100, 0, 9)], [reported(outcome="capped", settle="expired")], "ended as capped"),
+        # who cannot see requests has to wait for the cap
+        (SLOWER, [reported("blind", settle="expired")], None),
+        (SLOWER, [reported("procfs", settle="expired", outcome="capped")], None),
+        (
+            [Result("nacos-drain", 100, 0, 9)],
+            [reported("blind", outcome="unproven", proved=False)],
+            "ended as unproven",
+        ),
     ],
 )
-def test_the_verdict(results: list[Result], reports: list[dict[str, object]], complaint: str | None) -> None:
+def test_the_verdict(results: list[Result], reports: list[Report], complaint: str | None) -> None:
     complaints = verdict(results, reports)
     assert bool(complaints) == (complaint is not None)
     assert complaint is None or complaint in complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "remark"),
+    [
+        ("netlink", None),
+        ("blind", "(traffic source: blind), so it waited for 40 s"),
+        ("procfs", "no requests (traffic source: procfs)"),
+    ],
+)
+def test_the_remarks_tell_the_look_back_and_what_could_not_be_seen(source: str, remark: str | None) -> None:
+    told = "\n".join(remarks(Scale(), [reported(source)]))
+    assert "SETTLE_LOOK_BACK=20s (default: 5m) and 25 s of load" in told
+    assert ("traffic source" in told) == (remark is not None)
+    assert remark is None or remark in told
+    assert "LOOK_BACK" not in "".join(remarks(Scale(), [])), "no sidecar took part"
 
 
 @pytest.mark.parametrize(
@@ -324,6 +363,49 @@ async def test_a_small_demo_from_end_to_end(capsys: pytest.CaptureFixture[str]) 
     assert told["sigterm"]["requests"] > told["sigterm"]["failed"]
     assert told["sigterm"]["seconds"] >= provider.STOP_SECONDS
     assert not set(psutil.Process().children(recursive=True)) - others
+
+
+def small_demo(*ways: str) -> dict[str, Any]:
+    """What the program of that name prints, in a network of its own: the other tests' connections are nobody's here."""
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+        reason = "needs the right to make a network namespace"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, str(PROGRAMS / "small_demo.py"), *ways],
+        env={**os.environ, "PYTHONPATH": str(PROGRAMS.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+def test_a_sidecar_that_sees_its_callers_is_done_before_the_sleep() -> None:
+    told = small_demo("nacos-drain", "sleep")  # the sidecars first: nothing else gives them time to watch
+    assert told["complaints"] == []
+    sleep, drain = told["ways"]["sleep"], told["ways"]["nacos-drain"]
+    assert sleep["failed"] == drain["failed"] == 0
+    assert sleep["seconds"] >= 15
+    assert 4 < drain["seconds"] < sleep["seconds"] - 2
+    assert told["sources"] == ["netlink"]
+    assert told["missed"] == []
+    assert told["rhythms"]["draining"] == [{"known": 2, "unknown": 0, "many": 0}]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(60)
+async def test_a_sidecar_has_to_watch_before_its_roll(capsys: pytest.CaptureFixture[str]) -> None:
+    """Too short a warm-up, and the demo says what came of it."""
+    scale = Scale(cache=1.0, longest_cache=3.0, consumers=2, look_back=60.0, warm_up=4.0)
+    assert await run(ways=["nacos-drain"], scale=scale) == 1
+    out, err = capsys.readouterr()
+    assert "warming up 5 s: a sidecar that has watched for less than the look-back (SETTLE_LOOK_BACK=1m)" in out
+    assert "its sidecar knows 2 of 2 callers (traffic source: netlink)" in out
+    assert "SETTLE expired: waited for the cap" in err
 
 
 @pytest.mark.long

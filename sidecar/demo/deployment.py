@@ -22,6 +22,7 @@ from sidecar.demo.registration import Nacos
 from sidecar.demo.show import FRAME, Board, Result, Screen
 from sidecar.settings.declaration import PREFIX
 from sidecar.settings.values import duration_text
+from sidecar.settle import Rule
 
 
 REPLICAS = 2
@@ -60,6 +61,7 @@ class Deployment:
         self._news = asyncio.Event()
         self._pods: list[Pod] = []
         self._born = 0
+        self._loaded_at = 0.0
 
     async def roll_all(self, ways: Sequence[str]) -> list[Result]:
         """Roll in each of these ways, under one load."""
@@ -71,6 +73,7 @@ class Deployment:
             first = [group.create_task(self._bring_up(ways[0])) for _ in range(REPLICAS)]
         self._pods = [task.result() for task in first]
         consumers = await self._start_consumers()
+        self._loaded_at = asyncio.get_running_loop().time()
         results = [await self._roll(way, new) for way, new in zip(ways, [*ways[1:], ways[-1]], strict=True)]
         consumers.send(signal.SIGTERM)
         await consumers.exited()
@@ -88,6 +91,8 @@ class Deployment:
 
     async def _roll(self, way: str, new: str) -> Result:
         """Replace every replica; the new ones are made for the release after this one."""
+        if way == DRAIN:
+            await self._warm_up()
         self._board.title = f"{way}: {WAYS[way]}"
         self._shown.say(f"== {self._board.title}")
         self._before = self._told
@@ -109,6 +114,22 @@ class Deployment:
         )
         self._shown.say(f"== {result}")
         return result
+
+    async def _warm_up(self) -> None:
+        """Let the sidecars watch their callers for longer than the look-back, as those of real pods have long done."""
+        loop, scale = asyncio.get_running_loop(), self._scale
+        listed = max(self._loaded_at, *(pod.listed_at for pod in self._pods))
+        rest = listed + scale.cache + scale.warm_up - loop.time()  # by then every consumer has read its list anew
+        if rest > 0:
+            self._board.title = "warming up"
+            self._shown.say(
+                f"warming up {rest:.0f} s: a sidecar that has watched for less than the look-back "
+                f"(SETTLE_LOOK_BACK={duration_text(scale.look_back)}) waits for the cap"
+            )
+            await asyncio.sleep(rest)
+        for pod in self._pods:
+            if (traffic := await self.kubelet.traffic(pod)) is not None:
+                self._shown.say(f"{pod.name}: its sidecar {traffic}")
 
     async def _forgotten(self, old: set[str]) -> None:
         """Wait until no consumer uses or awaits an old replica: until then it could still cost requests."""
@@ -134,13 +155,15 @@ class Deployment:
         if self._double:
             arguments.append("--double")
         app = await self._programs.start(name, "sidecar.demo.provider", *arguments)
-        pod = Pod(name, ip, port, self._network.sidecar_port, app, sidecar)
+        loop = asyncio.get_running_loop()
+        pod = Pod(name, ip, port, self._network.sidecar_port, app, sidecar, listed_at=loop.time())
         try:
             async with asyncio.timeout(START_LIMIT):
                 while not await self._ready(pod):  # noqa: ASYNC110  as a kubelet does: ask until it says yes
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise Trouble(f"{name} was not ready after {START_LIMIT:g} s\n{pod.last_lines}") from None
+        pod.listed_at = loop.time()
         self._board.pods[name] = f"serving on {pod.address}"
         self._shown.say(f"{name} is up and listed{', with a sidecar' if sidecar else ''}: {pod.address}")
         return pod
@@ -160,13 +183,15 @@ class Deployment:
             "LISTEN": f"{ip}:{self._network.sidecar_port}",
             "GRACE_PERIOD": duration_text(self._scale.grace_period),
             "APP_STOP": duration_text(APP_STOP),
-            "CONSUMER_CACHE": duration_text(self._scale.cache),
+            "CONSUMER_CACHE": duration_text(self._scale.longest_cache),
             "NACOS_SERVER_ADDR": self._nacos.url,
             "NACOS_SERVICE": self._nacos.service,
             "NACOS_IP": ip,
             "NACOS_PORT": str(port),
             "LOG_FORMAT": "json",
         }
+        if self._scale.look_back != Rule().look_back:
+            settings["SETTLE_LOOK_BACK"] = duration_text(self._scale.look_back)
         env = {PREFIX + setting: value for setting, value in settings.items()}
         env["KUBERNETES_SERVICE_HOST"] = self._network.kubelet  # what tells a pod from a compose service
         return await self._programs.start(f"sidecar of {name}", "sidecar", "serve", env=env)

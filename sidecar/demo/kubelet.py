@@ -11,8 +11,10 @@ import aiohttp
 from sidecar.demo.programs import Program
 from sidecar.demo.provider import DEREGISTER
 from sidecar.demo.show import FRAME, Board, Screen
-from sidecar.plan import MARGIN, PROOF_LEAST, SETTLE_SLACK
+from sidecar.plan import MARGIN, PROOF_LEAST, SETTLE_SLACK, SPRING_CACHE
 from sidecar.report import Phase
+from sidecar.settings.values import duration_text
+from sidecar.settle import Rule
 
 
 SIGTERM, SLEEP, DRAIN = "sigterm", "sleep", "nacos-drain"
@@ -23,28 +25,47 @@ WAYS = {
 }
 GRACE_PERIOD = 30.0
 APP_STOP = 2.0
+NETLINK, PROCFS, BLIND = "netlink", "procfs", "blind"  # traffic sources, the best first
 USER_AGENT = "kube-lifecycle/1.32"  # without a token the sidecar lets nobody else drain from another address
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The demo's seconds, in the proportions of production: 35 s of cache, 40 s of sleep."""
+    """The demo's seconds.
+
+    Who stops a provider does not know its consumers, so both hooks reckon with the longest cache, as in production.
+    These consumers have a shorter one, or each way would take as long again until the last of them has noticed.
+    """
 
     cache: float = 6.0
-    sleep: float = 7.0
+    longest_cache: float = SPRING_CACHE
     rate: float = 40.0
     consumers: int = 4
+    look_back: float = 20.0  # the replicas of a demo do not live for the default
+    warm_up: float = 25.0  # under load before the roll; with less than the look-back a sidecar knows nobody
+
+    @property
+    def sleep(self) -> float:
+        """What the folk hook sleeps for, and the sidecar's cap: 40 s in production."""
+        return self.longest_cache + SETTLE_SLACK
 
     @property
     def grace_period(self) -> float:
         """Long enough for the slowest way."""
-        drain = PROOF_LEAST + self.cache + SETTLE_SLACK + APP_STOP + MARGIN
-        return max(GRACE_PERIOD, drain, self.sleep + APP_STOP + MARGIN)
+        return max(GRACE_PERIOD, PROOF_LEAST + self.sleep + APP_STOP + MARGIN)
+
+    @property
+    def watching(self) -> str:
+        """What is special about the sidecars here."""
+        return (
+            f"nacos-drain's sidecars have SETTLE_LOOK_BACK={duration_text(self.look_back)} (default: "
+            f"{duration_text(Rule().look_back)}) and {self.warm_up:g} s of load before their roll"
+        )
 
     def __str__(self) -> str:
         return (
-            f"scaled down: consumers use their list for {self.cache:g} s (Spring Cloud LoadBalancer: 35 s), "
-            f"the folk hook sleeps for {self.sleep:g} s (in production: 40 s)"
+            f"both hooks reckon with lists of {self.longest_cache:g} s, as Spring Cloud LoadBalancer's are: one sleeps "
+            f"{self.sleep:g} s, the other has that as its cap; these consumers use theirs for {self.cache:g} s"
         )
 
 
@@ -57,7 +78,9 @@ class Pod:
     port: int
     sidecar_port: int
     app: Program
-    sidecar: Program | None = None
+    sidecar: Program | None
+    listed_at: float
+    """Loop time, seconds."""
 
     @property
     def address(self) -> str:
@@ -108,6 +131,19 @@ class Kubelet:
         del self._board.pods[pod.name]
         self._shown.say(f"{pod.name} has exited, {seconds:.1f} s after its termination began")
         return seconds
+
+    async def traffic(self, pod: Pod) -> str | None:
+        """What a replica's sidecar knows of its callers, in words; None when it does not answer."""
+        try:
+            async with self._session.get(pod.sidecar_url("status")) as response:
+                told = (await response.json())["traffic"]
+        except (aiohttp.ClientError, ValueError):
+            return None
+        if told["source"] == BLIND:
+            return f"cannot see its callers: {told['reason']}"
+        rhythms = told["rhythms"]
+        missed = f"; it may have missed a call: {told['missed']}" if told["missed"] else ""
+        return f"knows {rhythms['known']} of {sum(rhythms.values())} callers (traffic source: {told['source']}){missed}"
 
     async def _hook(self, pod: Pod, way: str) -> None:
         """What this release's preStop does; when it fails, a kubelet goes on all the same."""

@@ -12,12 +12,12 @@ from uuid import uuid4
 import aiohttp
 
 from sidecar.demo.deployment import REPLICAS, Deployment, Trouble
-from sidecar.demo.kubelet import DRAIN, SIGTERM, WAYS, Scale
+from sidecar.demo.kubelet import BLIND, DRAIN, NETLINK, PROCFS, SIGTERM, SLEEP, WAYS, Scale
 from sidecar.demo.network import Network, NoRoom, find
 from sidecar.demo.programs import Died, Programs
 from sidecar.demo.registration import PASSWORD, USERNAME, Nacos, NacosError
 from sidecar.demo.show import Result, Screen, as_line, screen
-from sidecar.plan import SETTLE_SLACK
+from sidecar.report import Ending, Phase
 from sidecar.settings.declaration import PREFIX
 from sidecar.settings.values import SERVERS
 
@@ -35,7 +35,8 @@ async def run(
 ) -> int:
     """Roll, show, and judge.
 
-    0: nacos-drain lost nothing and proved it, and SIGTERM alone lost something, without which the rest shows nothing.
+    0: nacos-drain lost nothing, proved it and did not wait longer than its callers called, if it can see them here; and
+    SIGTERM alone lost something, without which the rest shows nothing.
     1: one of that is not so, or a process failed. 2: the demo was asked for what it cannot do. A signal: 128 and its
     number. A real server's user is taken from the environment.
     """
@@ -60,9 +61,7 @@ async def _run(url: str | None, ways: Sequence[str], scale: Scale, running: list
     complaints: list[str] = []
     try:
         with screen(as_json=as_json) as shown:
-            async with _stage(url, scale, shown, len(ways), running) as deployment:
-                results = await deployment.roll_all(ways)
-            reports = deployment.kubelet.reports
+            results, reports = await play(ways, scale, shown, url=url, running=running)
             shown.conclude(results, remarks(scale, reports))
             complaints = verdict(results, reports)
     except* (Died, Trouble, NoRoom, NacosError) as troubles:
@@ -70,9 +69,20 @@ async def _run(url: str | None, ways: Sequence[str], scale: Scale, running: list
     for complaint in complaints:
         sys.stderr.write(f"{complaint}\n")
     if as_json and results:
-        sys.stdout.write(f"{as_line(results)}\n")
+        sys.stdout.write(f"{as_line(results, scale.look_back)}\n")
         sys.stdout.flush()
     return FINDINGS if complaints else OK
+
+
+async def play(
+    ways: Sequence[str], scale: Scale, shown: Screen, *, url: str | None = None, running: list[Programs] | None = None
+) -> tuple[list[Result], list[Report]]:
+    """Roll in each of these ways; the results, and what the sidecars reported.
+
+    Raises a group of Died, Trouble, NoRoom and NacosError. `running` is told the processes once there are any.
+    """
+    async with _stage(url, scale, shown, len(ways), [] if running is None else running) as deployment:
+        return await deployment.roll_all(ways), deployment.kubelet.reports
 
 
 def verdict(results: Sequence[Result], reports: Sequence[Report]) -> list[str]:
@@ -84,19 +94,41 @@ def verdict(results: Sequence[Result], reports: Sequence[Report]) -> list[str]:
         if result.way == SIGTERM and not result.failed:
             complaints.append("sigterm: no request failed, so this run shows nothing; try it again")
     for report in reports:
-        if report.get("outcome") != "drained" or not report.get("proved_gone"):
-            notes = "; ".join(map(str, report.get("notes", ())))
-            complaints.append(f"nacos-drain: a drain ended as {report.get('outcome')}. {notes}".rstrip())
+        complaints += _faults(report)
+    seconds = {result.way: result.seconds for result in results}
+    watched = all(report.get("traffic_source") == NETLINK for report in reports)
+    if watched and {SLEEP, DRAIN} <= seconds.keys() and seconds[DRAIN] >= seconds[SLEEP]:
+        complaints.append(f"nacos-drain: {seconds[DRAIN]:.1f} s, and the sleep {seconds[SLEEP]:.1f} s: no gain")
     return complaints
+
+
+def _faults(report: Report) -> Iterator[str]:
+    """What is wrong with a drain. One that cannot see its callers' requests may wait for the cap."""
+    watched = report.get("traffic_source") == NETLINK
+    good = {"drained"} if watched else {"drained", "capped"}
+    if report.get("outcome") not in good or not report.get("proved_gone"):
+        notes = "; ".join(map(str, report.get("notes", ())))
+        yield f"nacos-drain: a drain ended as {report.get('outcome')}. {notes}".rstrip()
+    for phase in report.get("phases", ()):
+        if watched and phase["phase"] == Phase.SETTLE and phase["outcome"] != Ending.MET:
+            said = f"SETTLE {phase['outcome']}: {phase['detail']}"
+            yield f"nacos-drain: {said}. So this run shows nothing; try it again on a quiet machine"
 
 
 def remarks(scale: Scale, reports: Sequence[Report]) -> list[str]:
     """What the table needs in order not to mislead."""
     told = [str(scale), "seconds: from the beginning of a replica's termination to its exit, the slower one's"]
-    if any(report.get("traffic_source") == "blind" for report in reports):
+    sources = {report.get("traffic_source") for report in reports}
+    if reports:
+        told.append(scale.watching)
+    if BLIND in sources:
         told.append(
-            "nacos-drain could not watch its callers (traffic source: blind), so it waited for all of their cache and "
-            f"{SETTLE_SLACK:g} s more; those are not scaled down"
+            f"nacos-drain could not watch its callers (traffic source: blind), so it waited for {scale.sleep:g} s: the "
+            "longest cache, and 5 s more"
+        )
+    elif PROCFS in sources:
+        told.append(
+            "nacos-drain saw connections and no requests (traffic source: procfs): a kept one is a caller to it"
         )
     return told
 

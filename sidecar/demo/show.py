@@ -164,10 +164,10 @@ def screen(*, as_json: bool) -> Screen:
     return Silent(stream) if as_json else Screen(stream)
 
 
-def as_line(results: Sequence[Result]) -> str:
+def as_line(results: Sequence[Result], look_back: float) -> str:
     """The results for programs."""
     ways = {
         result.way: {"requests": result.requests, "failed": result.failed, "seconds": round(result.seconds, 3)}
         for result in results
     }
-    return json.dumps({"ways": ways})
+    return json.dumps({"ways": ways, "settle_look_back": look_back})
