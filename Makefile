@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults cover bench lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults cover bench simulate lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -22,6 +22,11 @@ help:  ## this list
 .venv-real/.ready: requirements-real.lock
 	python3 -m venv .venv-real
 	.venv-real/bin/pip install --quiet --require-hashes -r requirements-real.lock
+	@touch $@
+
+.venv-plot/.ready: requirements-plot.lock
+	python3 -m venv .venv-plot
+	.venv-plot/bin/pip install --quiet --require-hashes -r requirements-plot.lock
 	@touch $@
 
 demo: .venv  ## roll a provider three ways on this machine and count the failed requests (ARGS=--json)
@@ -68,11 +73,17 @@ bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same 
 	-$(PY) tests/rig/build.py
 	.venv/bin/python -m bench.run
 
+simulate: .venv .venv-plot/.ready  ## the quiet rule against 64 kinds of callers: an hour (ARGS="--only bursty -n 200": some, printed)
+	$(PY) -m bench.simulation $(ARGS)
+	$(if $(ARGS),,.venv-plot/bin/python -m bench.plot)
+
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --quiet --group dev --extra tui pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --quiet --group real --extra grpc pyproject.toml -o requirements-real.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --quiet --group plot -o requirements-plot.lock
 
 lint: .venv  ## format, lint, types, import contracts
 	.venv/bin/ruff format --check .
@@ -85,4 +96,4 @@ format: .venv  ## put the sources into shape
 	.venv/bin/ruff check --fix .
 
 clean:  ## forget everything that was built
-	rm -rf .venv .venv-real .rig dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-real .venv-plot .rig dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
