@@ -3,6 +3,8 @@
 There are neither counters nor times of a connection in it, and reading it takes 12 ms on a machine of 32 GiB.
 """
 
+import os
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,22 +22,39 @@ CONNECTED = {
     psutil.CONN_LAST_ACK,
     psutil.CONN_CLOSING,
 }
+SNMP = 16384  # bytes; it has 1,500
 MAPPED = "::ffff:"  # what psutil writes before an IPv4 address inside IPv6
 
 
-def accepted(proc: str) -> int:
-    """How many connections this network namespace has ever accepted, on all its ports. Raises Unavailable."""
-    path = Path(proc) / "net" / "snmp"
-    try:
-        with path.open("rb", buffering=0) as file:  # half the time of read_text, twice per sample
-            lines = [line.split() for line in file.read().splitlines() if line.startswith(b"Tcp:")]
-    except OSError as error:
-        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-    try:
-        names, values = lines
-        return int(values[names.index(b"PassiveOpens")])
-    except (ValueError, IndexError) as error:
-        raise Unavailable(f"{path} does not tell PassiveOpens") from error
+class Accepted:
+    """How many connections this network namespace has ever accepted, on all its ports.
+
+    The file stays open: it is read twice per sample, and to open it costs five times as much as to read it.
+    """
+
+    def __init__(self, proc: str) -> None:
+        self._path = Path(proc) / "net" / "snmp"
+        self._file: FileIO | None = None
+
+    def count(self) -> int:
+        """As of now. Raises Unavailable."""
+        try:
+            if self._file is None:
+                self._file = FileIO(self._path)
+            text = os.pread(self._file.fileno(), SNMP, 0)
+        except OSError as error:
+            raise Unavailable(f"cannot read {self._path}: {error.strerror}") from error
+        try:
+            names, values = (line.split() for line in text.splitlines() if line.startswith(b"Tcp:"))
+            return int(values[names.index(b"PassiveOpens")])
+        except (ValueError, IndexError) as error:
+            raise Unavailable(f"{self._path} does not tell PassiveOpens") from error
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class Table(NamedTuple):
