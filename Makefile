@@ -71,7 +71,7 @@ faults: .venv  ## docs/faults.md, from what test-real and soak have found
 
 bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same run
 	-$(PY) tests/rig/build.py
-	.venv/bin/python -m bench.run
+	$(PY) -m bench.run $(ARGS)
 
 simulate: .venv .venv-plot/.ready  ## the quiet rule against 64 kinds of callers: an hour (ARGS="--only bursty -n 200": some, printed)
 	$(PY) -m bench.simulation $(ARGS)

@@ -1,31 +1,37 @@
 """The bench: what nacos-drain costs and gains, each row beside a rival in the same run.
 
+    python -m bench.run [--only ROW]... [--skip ROW]...    names in ROWS, or patterns, as 'roll-*'
+
 A figure of one machine says little, a ratio to something known on the same machine at the same moment says more. Rows
-that need a real Nacos say so where it is missing. Nothing here passes or fails a build; the bar stands beside the row.
+that need a real Nacos, or root, say so where it is missing. Nothing here passes or fails a build; the bar stands beside
+the row. Only a run of all rows is kept, in bench/results/bench.json.
 """
 
+import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import aiohttp
 import psutil
 
+from bench import rolls, watching
+from bench.row import Row, machine, show
+from bench.running import DRAIN_PORT, ROOT, SERVE, process, settings, until
 from sidecar.demo.double import Double, Service, cluster
 
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
 POD = "127.0.0.41"
-APP_PORT, DRAIN_PORT = 18080, 19081
+APP_PORT = 18080
 BARE = """
 import asyncio, sys
 from aiohttp import web
@@ -39,49 +45,7 @@ async def main():
 asyncio.run(main())
 """
 SHOP = Service("shop")
-# As in an image: without the extra [tui]. structlog imports rich where it is installed, which costs 4 MiB.
-SERVE = ("-c", "import sys; sys.modules['rich'] = None; from sidecar.cli import main; main(['serve'])")
 KUBELET = {"User-Agent": "kube-lifecycle/1.32"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison. `ratio` is rival / ours: above 1 we are better."""
-
-    what: str
-    unit: str
-    ours: float | None
-    rival: float | None
-    rival_is: str
-    bar: str
-    note: str = ""
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times the rival's figure is ours."""
-        return None if not self.ours or self.rival is None else self.rival / self.ours
-
-
-@asynccontextmanager
-async def process(*argv: str, env: dict[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child that is gone afterwards."""
-    child = await asyncio.create_subprocess_exec(
-        *argv, env={**os.environ, **(env or {})}, stdout=asyncio.subprocess.DEVNULL, cwd=ROOT
-    )
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-
-
-async def until(condition: Callable[[], Awaitable[bool]], within: float = 20.0) -> float:
-    """Poll closely until something holds; returns the moment."""
-    async with asyncio.timeout(within):
-        while not await condition():  # noqa: ASYNC110  what is polled is outside this process
-            await asyncio.sleep(0.001)
-    return time.monotonic()
 
 
 async def answers(url: str) -> bool:
@@ -103,26 +67,11 @@ async def accepts(host: str, port: int) -> bool:
     return True
 
 
-def settings(nacos: str, *, ip: str = POD, port: int = APP_PORT, service: str = "shop") -> dict[str, str]:
-    """The sidecar's environment."""
-    prefix = "NACOS_DRAIN_"
-    own = {
-        "NACOS_SERVER_ADDR": nacos,
-        "NACOS_SERVICE": service,
-        "NACOS_IP": ip,
-        "NACOS_PORT": str(port),
-        "LISTEN": f"{POD}:{DRAIN_PORT}",
-        "GRACE_PERIOD": "60",
-        "CONSUMER_CACHE": "0",
-    }
-    return {**{prefix + name: value for name, value in own.items()}, "KUBERNETES_SERVICE_HOST": "bench"}
-
-
 @asynccontextmanager
 async def pod(nacos: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """An app that listens, and a sidecar beside it that has seen it in Nacos."""
     listener = await asyncio.start_server(lambda _, w: w.close(), POD, APP_PORT)
-    async with listener, process(sys.executable, *SERVE, env={**settings(nacos), **more}) as child:
+    async with listener, process(*SERVE, env={**settings(nacos, POD, APP_PORT, CONSUMER_CACHE="0"), **more}) as child:
         await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/readyz"))
         yield child
 
@@ -222,7 +171,7 @@ async def clean_to_read(double: Double) -> float:
     return next(r.at for r in double.log if r.at >= clean and r.path.endswith("/instance/list")) - clean
 
 
-async def whole_drain() -> Row:
+async def whole_drain(_: int) -> list[Row]:
     """Everything but SETTLE, on a real 3.1.0 with its admin login and a gRPC instance, beside curl and sleep 40."""
     sys.path.insert(0, str(ROOT / "tests"))
     from rig.build import RigUnavailableError  # noqa: PLC0415  only this row needs the rig
@@ -235,7 +184,7 @@ async def whole_drain() -> Row:
         try:
             server = stack.enter_context(NacosServer("3.1.0"))
         except RigUnavailableError as reason:
-            return Row(what, "s", None, FOLK_HOOK, "curl && sleep 40", bar, f"skipped: {reason}")
+            return [Row(what, "s", None, FOLK_HOOK, "curl && sleep 40", bar, f"skipped: {reason}")]
         login = {
             "NACOS_DRAIN_NACOS_USERNAME": server.username or "",
             "NACOS_DRAIN_NACOS_PASSWORD": server.password or "",
@@ -252,10 +201,8 @@ async def whole_drain() -> Row:
                     outside.append(took - settle["seconds"])
                     await resumed()
                     await asyncio.sleep(1)
-    note = (
-        f"worst {max(outside):.2f} s of {len(outside)}; SETTLE itself waits for the cap while callers are not watched"
-    )
-    return Row(what, "s", statistics.median(outside), FOLK_HOOK, "curl && sleep 40", bar, note)
+    note = f"worst {max(outside):.2f} s of {len(outside)}; SETTLE is in the rows of whole rolls"
+    return [Row(what, "s", statistics.median(outside), FOLK_HOOK, "curl && sleep 40", bar, note)]
 
 
 FOLK_HOOK = 40.6  # s, measured with real apps: rollout-baseline.md section 1, row c; only its sleep matters here
@@ -271,7 +218,7 @@ def peak_rss(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-async def memory(double: Double) -> Row:
+async def memory(double: Double, _: int) -> Row:
     """Idle and ready, beside a bare aiohttp server on the same Python."""
     async with process(sys.executable, "-c", BARE, "18099") as bare:
         await until(lambda: answers(f"http://{POD}:18099/livez"))
@@ -286,7 +233,7 @@ async def start(double: Double, repetitions: int) -> Row:
     ours, answered, rival = [], [], []
     for turn in range(repetitions):
         began = time.monotonic()
-        async with process(sys.executable, *SERVE, env=settings(double.address)):
+        async with process(*SERVE, env=settings(double.address, POD, APP_PORT, CONSUMER_CACHE="0")):
             ours.append(await until(lambda: accepts(POD, DRAIN_PORT)) - began)
             answered.append(await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/livez")) - began)
         began, port = time.monotonic(), 18100 + turn
@@ -306,7 +253,7 @@ async def start(double: Double, repetitions: int) -> Row:
 MANY, CROWD = 300, 1000
 
 
-async def many() -> Row:
+async def many(_: int) -> list[Row]:
     """A pod of 300 instances, one of them among 1,000 hosts, on three nodes; beside 300 writes that prove nothing."""
     async with cluster(3, dialect="2.2") as nodes:
         names = [f"shop-{n}" for n in range(MANY)]
@@ -314,9 +261,10 @@ async def many() -> Row:
             nodes[0].naming.register_grpc(name, POD, APP_PORT, connection=f"bench-{name}")
         for n in range(CROWD - 1):
             nodes[0].naming.register_grpc(names[0], f"10.1.{n // 250}.{n % 250 + 1}", 8080, connection=f"crowd-{n}")
-        env = settings(",".join(node.address for node in nodes), service=",".join(names))
+        nacos = ",".join(node.address for node in nodes)
+        env = settings(nacos, POD, APP_PORT, service=",".join(names), CONSUMER_CACHE="0")
         listener = await asyncio.start_server(lambda _, w: w.close(), POD, APP_PORT)
-        async with listener, process(sys.executable, *SERVE, env=env) as child:
+        async with listener, process(*SERVE, env=env) as child:
             await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/readyz"), within=60.0)
             marks = [len(node.log) for node in nodes]
             told = await post("/drain")
@@ -330,7 +278,7 @@ async def many() -> Row:
         rival = time.monotonic() - began
     phases = {phase["phase"]: phase["seconds"] for phase in told["phases"]}  # type: ignore[attr-defined]
     requests, writes = sum(map(len, asked)), sum(r.method == "PATCH" for each in asked for r in each)
-    return Row(
+    row = Row(
         f"{MANY} instances x 3 nodes: trigger -> proof",
         "s",
         phases["DEREGISTER"] + phases["VERIFY"],
@@ -339,48 +287,74 @@ async def many() -> Row:
         "<= 25 s, the proof's limit",
         f"{told['outcome']}; {requests} requests, {writes} of them writes; peak RSS {peak:.0f} MiB",
     )
+    return [row]
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, object]:
-    """What the figures were taken on; a loaded machine makes none of them."""
-    return {
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "cores": psutil.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-    }
+Rows = Callable[[int], Awaitable[list[Row]]]
 
 
-def show(rows: list[Row]) -> str:
-    """The table for eyes."""
-    lines = [f"{'':<46} {'ours':>9} {'rival':>9} {'ratio':>7}   rival; bar; note"]
-    for row in rows:
-        ours, rival = ("-" if x is None else f"{x:.3g} {row.unit}" for x in (row.ours, row.rival))
-        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
-        lines.append(f"{row.what:<46} {ours:>9} {rival:>9} {ratio:>7}   {row.rival_is}; {row.bar}; {row.note}")
-    return "\n".join(lines)
+def with_double(measure: Callable[[Double, int], Awaitable[Row]], *, armed: bool = False) -> Rows:
+    """Give a row a Nacos that lists the pod, and with `armed` the pod too."""
+
+    async def rows(repetitions: int) -> list[Row]:
+        async with AsyncExitStack() as stack:
+            double = await stack.enter_async_context(Double("2.2", push_delay=0.5))
+            double.naming.register_grpc("shop", POD, APP_PORT, connection="bench")
+            if armed:
+                await stack.enter_async_context(pod(double.address))
+            return [await measure(double, repetitions)]
+
+    return rows
+
+
+ROWS: dict[str, Rows] = {
+    "start": with_double(start),
+    "memory": with_double(memory),
+    "first-request": with_double(first_request, armed=True),
+    "noticed": with_double(noticed, armed=True),
+    "many-instances": many,
+    "whole-hook": whole_drain,
+    "cpu-100": watching.hundred,
+    "cpu-1000": watching.thousand,
+    "sample": watching.sample,
+    "peers": watching.peers,
+    "roll-push": rolls.push,
+    "roll-cached": rolls.cached,
+    "roll-default-look-back": rolls.default_look_back,
+}
+
+
+def _named(name: str, patterns: list[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 async def main() -> None:
-    """Run every row in turn; two at once would falsify both."""
+    """Run the rows in turn; two at once would falsify both."""
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=f"Rows: {', '.join(ROWS)}.")
+    parser.add_argument("--only", action="append", metavar="ROW", help="these alone; a name, or a pattern as 'roll-*'")
+    parser.add_argument("--skip", action="append", metavar="ROW", default=[], help="not these")
+    options = parser.parse_args()
+    chosen = {
+        name: rows
+        for name, rows in ROWS.items()
+        if _named(name, options.only or ["*"]) and not _named(name, options.skip)
+    }
+    if not chosen:
+        parser.error(f"no row is left; there are {', '.join(ROWS)}")
     repetitions = int(os.environ.get("BENCH_REPETITIONS", "7"))
-    rows = []
-    async with Double("2.2", push_delay=0.5) as double:
-        double.naming.register_grpc("shop", POD, APP_PORT, connection="bench")
-        rows.append(await start(double, repetitions))
-        rows.append(await memory(double))
-        async with pod(double.address):
-            rows.append(await first_request(double, repetitions))
-            rows.append(await noticed(double, repetitions))
-    rows.append(await many())
-    rows.append(await whole_drain())
-    print(show(rows))  # noqa: T201  its purpose
-    RESULTS.mkdir(exist_ok=True)
-    told = {"machine": machine(), "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
-    (RESULTS / "bench.json").write_text(json.dumps(told, indent=2) + "\n")
+    measured = []
+    for name, rows in chosen.items():
+        sys.stderr.write(f"{name} ...\n")
+        measured += await rows(repetitions)
+    print(show(measured))  # noqa: T201  its purpose
+    if chosen.keys() == ROWS.keys():
+        RESULTS.mkdir(exist_ok=True)
+        told = {"machine": machine(), "rows": [{**asdict(row), "ratio": row.ratio} for row in measured]}
+        (RESULTS / "bench.json").write_text(json.dumps(told, indent=2) + "\n")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
