@@ -94,7 +94,8 @@ def found(sockets: Iterable[Socket]) -> set[Ends]:
 
 async def gone(source: Sockets, ends: Iterable[Ends]) -> dict[Ends, Socket]:
     """Read until these have been told as closed: the kernel may take a moment for that. Each comes once."""
-    missing, seen = set(ends), {}
+    missing = set(ends)
+    seen: dict[Ends, Socket] = {}
     async with asyncio.timeout(5):
         while missing:
             for x in (await source.read()).closed:
