@@ -324,10 +324,10 @@ def timetable(plan: Plan, rule: Rule, *, inside: bool = False) -> str:
     )
     least, most = (min(released, 1.0 + seconds) for seconds in (min(rule.floor, plan.cap), plan.cap))
     usual = f"{least:g} to {most:g} s" if least < most else f"{most:g} s"
-    stopped = f"a caller has stopped after {rule.quiet:g} s of silence, and {rule.factor:g} times its longest pause"
+    stopped = f"a caller has stopped after {rule.quiet:g} s of silence, or {rule.factor:g} times its longest pause"
     lines += [
         f"usually the app is released after {usual}: proof takes 1 s, and the callers decide about the rest",
-        f"{stopped}; before {rule.look_back:g} s of watching nobody is known to have",
+        f"{stopped}; a sidecar younger than {rule.look_back:g} s cannot tell",
         f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + cover(plan)}",
     ]
     return "\n".join(lines)

@@ -188,12 +188,11 @@ def _ended(verdict: Verdict, clock: float | None) -> str:
     """What the quiet rule was met by, and how long the last caller took."""
     if verdict.last is None:
         return f"{verdict.clause.value}: nobody is known to call"
-    peer, at = verdict.last
+    peer, at, owed = verdict.last
+    silent = f"{peer} has been silent for the {owed:.1f} s that it owed"
     if clock is None or at <= clock:
-        return f"{verdict.clause.value}: no call after the list was clean"
-    return (
-        f"{verdict.clause.value}: the last caller, {peer}, was active until {at - clock:.1f} s after the list was clean"
-    )
+        return f"{verdict.clause.value}: no call after the list was clean, and {silent}"
+    return f"{verdict.clause.value}: the last call came {at - clock:.1f} s after the list was clean, and {silent}"
 
 
 def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:

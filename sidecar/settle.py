@@ -107,6 +107,14 @@ class Caller(NamedTuple):
         }
 
 
+class Waited(NamedTuple):
+    """A peer whose silence was waited for."""
+
+    peer: str
+    active: float  # when it was active last
+    owed: float  # the silence that it owed, seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether SETTLE may end, why, and who is holding it."""
@@ -116,7 +124,7 @@ class Verdict:
     callers: tuple[Caller, ...] = ()
     barred: Clause | None = None  # at the cap: what made it the only honest end
     why: str = ""  # more about that, for people
-    last: tuple[str, float] | None = None  # who was active last, and when
+    last: Waited | None = None  # who was waited for last
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,22 +272,33 @@ class Settle:
         """Judge. `started` is SETTLE's clock, `cap` the moment at which it ends whatever is seen."""
         callers = self._holding(now if now >= cap else self.seen_at)
         clause = self._bar(now)
-        why = self.unknown_why if clause is Clause.BLIND else ""
+        why = self._why(clause)
         if now >= cap:
-            return Verdict(
-                done=True, clause=Clause.CAP, callers=self.rows(callers), barred=clause, why=why, last=self.last
-            )
+            return Verdict(done=True, clause=Clause.CAP, callers=self.rows(callers), barred=clause, why=why)
         if clause is not None:
             return Verdict(done=False, clause=clause, callers=self.rows(callers), why=why)
         if callers or self.seen_at is None or self.seen_at < started + self.rule.floor:
             return Verdict(done=False, clause=Clause.WAITING, callers=self.rows(callers))
-        return Verdict(done=True, clause=Clause.QUIET if self.peers else Clause.FLOOR, last=self.last)
+        return Verdict(done=True, clause=Clause.QUIET if self.peers else Clause.FLOOR, last=self._waited())
 
-    @property
-    def last(self) -> tuple[str, float] | None:
-        """Who was active last, and when."""
-        newest = max(self.peers, key=lambda a: self.peers[a].active, default=None)
-        return None if newest is None else (newest, self.peers[newest].active)
+    def _waited(self) -> Waited | None:
+        """Who was waited for last; all rhythms are known."""
+        waited = (Waited(a, p.active, p.owed or self.rule.quiet) for a, p in self.peers.items())
+        return max(waited, key=lambda each: each.active + each.owed, default=None)
+
+    def _why(self, clause: Clause | None) -> str:
+        """More about what bars the end, for people: who it is, where that is somebody."""
+        if clause is Clause.BLIND:
+            return self.unknown_why
+        if clause is not Clause.RHYTHM:
+            return ""
+        said = {
+            Rhythm.MANY: "many callers may be behind {} (see SINGLE_PEERS and IGNORE_NETWORKS)",
+            Rhythm.UNKNOWN: "the rhythm of {} is not known",
+        }
+        newest = sorted(self.peers, key=lambda a: self.peers[a].active, reverse=True)
+        kinds = {kind: [a for a in newest if self.rhythm(a) is kind] for kind in said}
+        return "; ".join(said[kind].format(", ".join(those[:3])) for kind, those in kinds.items() if those)
 
     def _bar(self, now: float) -> Clause | None:
         """What makes waiting for the cap the only honest answer."""

@@ -161,7 +161,7 @@ class Wire:
                 taking.closed(s)
         taking.vanished(inbound | ended)
         taking.judge_probes()
-        missed = reading.trouble or (f"nobody saw {unseen} of the accepted connections" if unseen else "")
+        missed = reading.trouble or (f"connections accepted but not seen (on any port): {unseen}" if unseen else "")
         if not missed and (ports - doors.keys() or not taking.mine):
             where = ", ".join(map(str, sorted(ports - doors.keys()))) or "any port"
             missed = f"nobody has ever listened on {where} here: is NACOS_DRAIN_APP_PORTS right?"
@@ -301,8 +301,8 @@ def _old(s: Socket) -> _Connection:
     """A connection that was there before us. What its newest bytes were, nobody knows: they count as a request."""
     assert s.heard is not None  # noqa: S101  asked by the caller
     assert s.spoke is not None  # noqa: S101  likewise
-    if not s.received and not s.sent:
-        return _Connection(s.peer)
+    if _tiny(s.received, s.sent):  # as a knock, or a probe, that nobody has accepted: its end counts as a byte
+        return _Connection(s.peer, s.received, s.sent, s.segments, s.answers)
     unanswered = s.heard > s.spoke or not s.sent
     awaited = (s.heard + PATIENCE if s.sent else inf) if s.received and unanswered else -inf
     asked = s.heard if s.received else None

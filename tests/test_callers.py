@@ -40,7 +40,7 @@ async def test_a_busy_caller_that_follows_the_push_costs_the_floor_and_a_sample(
     async with world(rules(quiet=SOON), traffic=SimTraffic(caller)) as w:
         caller.end = asyncio.get_running_loop().time() + CLEAN
         assert CLEAN + 3 <= await hook(w) <= CLEAN + 3.5
-        assert settle(w) == ("met", "quiet: no call after the list was clean")
+        assert "no call after the list was clean, and 10.0.1.1 has been silent for the 3.0 s" in settle(w)[1]
 
 
 async def test_a_caller_with_a_cache_is_waited_for() -> None:
@@ -48,9 +48,9 @@ async def test_a_caller_with_a_cache_is_waited_for() -> None:
     async with world(rules(quiet=SOON), traffic=SimTraffic(caller)) as w:
         caller.end = asyncio.get_running_loop().time() + 20
         assert 23 < await hook(w) <= 23.5
-        assert settle(w) == (
-            "met",
-            "quiet: the last caller, 10.0.1.1, was active until 19.2 s after the list was clean",
+        assert (
+            "the last call came 19.2 s after the list was clean, and 10.0.1.1 has been silent for the 3.0 s"
+            in settle(w)[1]
         )
 
 
@@ -105,7 +105,10 @@ async def test_an_accepted_connection_that_nobody_saw_means_the_cap() -> None:
         await asyncio.sleep(5)
         w.mark_zero()
         assert await hook(w) == CLEAN + 40
-        assert settle(w) == ("expired", "waited for the cap: nobody saw 3 of the accepted connections")
+        assert settle(w) == (
+            "expired",
+            "waited for the cap: connections accepted but not seen (on any port): 3",
+        )
 
 
 async def test_an_unseen_connection_is_forgiven_after_a_look_back() -> None:

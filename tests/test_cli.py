@@ -136,11 +136,15 @@ def test_how_long_a_drain_takes_lies_between_the_floor_and_the_cap(settings: dic
 def test_the_plan_says_when_callers_have_stopped() -> None:
     said = run("plan", GRACE_PERIOD="120").stdout
     assert "SETTLE      until callers have stopped: 3 s at least, 40 s at most\n" in said
-    assert "a caller has stopped after 3 s of silence, and 3 times its longest pause; before 300 s of watching" in said
+    assert (
+        "a caller has stopped after 3 s of silence, or 3 times its longest pause; a sidecar younger than 300 s" in said
+    )
     rule = {"SETTLE_FLOOR": "2", "SETTLE_QUIET": "4s", "SETTLE_FACTOR": "2.5", "SETTLE_LOOK_BACK": "1m"}
     said = run("plan", GRACE_PERIOD="120", **rule).stdout
     assert "SETTLE      until callers have stopped: 2 s at least, 40 s at most\n" in said
-    assert "a caller has stopped after 4 s of silence, and 2.5 times its longest pause; before 60 s of watching" in said
+    assert (
+        "a caller has stopped after 4 s of silence, or 2.5 times its longest pause; a sidecar younger than 60 s" in said
+    )
     told = json.loads(run("plan", "--json", **rule).stdout)["settle_rule"]
     assert told == {"floor": 2.0, "quiet": 4.0, "factor": 2.5, "look_back": 60.0}
     shrunk = run("plan", GRACE_PERIOD="30").stdout
@@ -459,7 +463,7 @@ async def test_status_is_for_eyes_and_for_programs() -> None:
         "traffic": {
             "source": "procfs",
             "reason": "netlink is forbidden",
-            "missed": "nobody saw 3 of the accepted connections",
+            "missed": "connections accepted but not seen (on any port): 3",
             "callers": [
                 {"peer": "10.0.1.1", "connections": 2, "last_seen_s": 0.25, "rhythm_s": 1.5},
                 {"peer": "10.0.1.2", "connections": 0, "last_seen_s": 61.0, "rhythm_s": None},
@@ -481,7 +485,7 @@ async def test_status_is_for_eyes_and_for_programs() -> None:
         assert "all the time in the world" not in said[0]
         for line in (
             "traffic        procfs: netlink is forbidden",
-            "               a call may have been missed: nobody saw 3 of the accepted connections",
+            "               a call may have been missed: connections accepted but not seen (on any port): 3",
             "caller         10.0.1.1, 2 connections, last seen 0.2 s ago, longest gap 1.5 s",
             "caller         10.0.1.2, 0 connections, last seen 61.0 s ago, rhythm not known",
             "               and 7 more",

@@ -14,7 +14,7 @@ from sidecar.plan import fit
 from sidecar.registration import OPENAPI, Instance, Record, Service
 from sidecar.removal import Removal
 from sidecar.report import Ending, Phase, phases, report, shrunk
-from sidecar.settle import Call, Caller, Clause, Rule, Settle, Verdict
+from sidecar.settle import Call, Caller, Clause, Rule, Settle, Verdict, Waited
 
 
 CALLER = Caller("10.0.0.1", 1, 0.5, 2.0)
@@ -253,15 +253,18 @@ def let_go(why: Why, verdict: Verdict | None = None) -> Lease:
     [
         (
             Why.SETTLED,
-            Verdict(True, Clause.QUIET, last=("10.0.0.1", 1014.25)),
+            Verdict(True, Clause.QUIET, last=Waited("10.0.0.1", 1014.25, 5.5)),
             "met",
-            "quiet: the last caller, 10.0.0.1, was active until 3.2 s after the list was clean",
+            (
+                "quiet: the last call came 3.2 s after the list was clean, "
+                "and 10.0.0.1 has been silent for the 5.5 s that it owed"
+            ),
         ),
         (
             Why.SETTLED,
-            Verdict(True, Clause.QUIET, last=("10.0.0.1", 1010.0)),
+            Verdict(True, Clause.QUIET, last=Waited("10.0.0.1", 1010.0, 7.25)),
             "met",
-            "quiet: no call after the list was clean",
+            "quiet: no call after the list was clean, and 10.0.0.1 has been silent for the 7.2 s that it owed",
         ),
         (Why.SETTLED, Verdict(True, Clause.FLOOR), "met", "floor: nobody is known to call"),
         (
@@ -287,9 +290,14 @@ def let_go(why: Why, verdict: Verdict | None = None) -> Lease:
         ),
         (
             Why.SETTLED,
-            Verdict(True, Clause.CAP, barred=Clause.BLIND, why="nobody saw 3 of the accepted connections"),
+            Verdict(
+                True,
+                Clause.CAP,
+                barred=Clause.BLIND,
+                why="connections accepted but not seen (on any port): 3",
+            ),
             "expired",
-            "waited for the cap: nobody saw 3 of the accepted connections",
+            "waited for the cap: connections accepted but not seen (on any port): 3",
         ),
         (Why.DEADLINE, Verdict(True, Clause.CAP), "expired", "the hook's deadline came first"),
         (Why.DEADLINE, None, "expired", "the hook's deadline came first"),

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.settle import Call
@@ -232,6 +232,11 @@ def test_a_connection_older_than_us_counts_as_having_called_when_it_last_did() -
     waiting = shown(received=90, heard=40.0, spoke=40.0)
     _, seen = Wire().take(Reading(100.0, (waiting,), (), (APP,), (7, 7)), MINE)
     assert seen.calls[0].in_flight, "nothing was ever sent on it: a request has been waiting since"
+    knock = shown(received=1, heard=99.0, spoke=99.0, half=True, unread=1)
+    _, seen = Wire().take(Reading(100.0, (knock,), (), (APP,), (7, 7)), MINE)
+    assert (seen.calls[0].asked, seen.calls[0].in_flight) == (None, False), (
+        "somebody looked whether it is open, and left"
+    )
     assert watching.wire.doors
 
 
@@ -317,7 +322,11 @@ def test_an_accepted_connection_that_nobody_saw_is_in_doubt_first_and_missed_the
     assert (first.doubt, first.missed) == (True, "")
     for _ in range(MISSED - 2):
         assert watching.reads() == ((), True, "")
-    assert watching.reads() == ((), False, "nobody saw 2 of the accepted connections")
+    assert watching.reads() == (
+        (),
+        False,
+        "connections accepted but not seen (on any port): 2",
+    )
     assert watching.reads() == ((), False, ""), "told once"
 
 
@@ -360,7 +369,7 @@ def test_too_many_explanations_hide_no_later_miss() -> None:
     watching.reads(shown(1), shown(2), uncounted=-2)
     watching.reads(shown(1), shown(2))
     watching.reads(shown(1), shown(2), uncounted=2)
-    assert watching.misses(shown(1), shown(2)) == "nobody saw 2 of the accepted connections"
+    assert watching.misses(shown(1), shown(2)) == "connections accepted but not seen (on any port): 2"
 
 
 def test_a_connection_opened_between_the_two_counts_is_known_then() -> None:
@@ -524,6 +533,7 @@ moves = st.lists(
 )
 
 
+@settings(deadline=None)  # a busy machine is no counterexample
 @given(moves)
 def test_every_byte_beyond_a_heartbeat_is_heard_of(moves: list[tuple[int, int, float, float]]) -> None:
     """However requests and answers fall on the readings: nobody who sends more than a heartbeat stays silent."""
@@ -545,6 +555,7 @@ def test_every_byte_beyond_a_heartbeat_is_heard_of(moves: list[tuple[int, int, f
             assert call.asked <= now
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["open", "close", "short", "miss", "nothing"]), max_size=30))
 def test_no_miss_goes_untold_and_nothing_else_is_called_one(steps: list[str]) -> None:
     """However what is opened, closed and never shown comes after another."""
@@ -561,7 +572,7 @@ def test_no_miss_goes_untold_and_nothing_else_is_called_one(steps: list[str]) ->
             closed.append(shown(number + 1))
         missed = watching.reads(*alive, closed=closed, uncounted=step == "miss").missed
         misses += step == "miss"
-        told += int(missed.split()[2]) if missed else 0
+        told += int(missed.split()[-1]) if missed else 0
         assert told <= misses
         assert told == misses or watching.last.doubt, "until then it bars the end"
     assert told == misses

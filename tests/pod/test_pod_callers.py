@@ -239,7 +239,7 @@ async def test_20_calls_a_second_over_connections_of_their_own() -> None:
             drained = await drain_until_it_stops(s, caller, after=2)
             drained.assert_released(caller)
             assert re.fullmatch(
-                rf"quiet: the last caller, {CONSUMER}, was active until [12]\.\d s after the list was clean",
+                rf"quiet: the last call came [12]\.\d s after the list was clean, and {CONSUMER} has been .*",
                 drained.settle["detail"],
             )
 
