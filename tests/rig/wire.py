@@ -56,6 +56,7 @@ class Wire:
         task = asyncio.create_task(self._carry(reader, writer))  # asyncio 3.11 complains of a cancelled handler
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        task.add_done_callback(lambda _: writer.close())  # one that is cut before its first step closes nothing itself
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, requests = await asyncio.open_connection(*self._target)
