@@ -44,6 +44,7 @@ class Caller:
         self.stopped = asyncio.Event()  # no calls any more
         self.answers = 0
         self.answered = 0.0  # loop time of the newest
+        self.paused = 0.0  # the longest time from one to the next, seconds: a busy machine may have stretched it
         self.waiting = False  # for one of HTTP/1.1
         self.pings = 0  # that were answered, or heartbeats
         self._news = asyncio.Event()
@@ -173,7 +174,9 @@ class Caller:
         return not self.stopped.is_set()
 
     def _is_answered(self) -> None:
-        self.answered = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        self.paused = max(self.paused, now - self.answered) if self.answered else 0.0
+        self.answered = now
         self.answers += 1
         self._news.set()
 
