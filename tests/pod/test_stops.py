@@ -58,7 +58,7 @@ async def test_the_log_tells_a_drain_in_order_and_the_release_before_the_hook_is
         released = s.told("drain.released")
         assert (released["trigger"], released["final"], released["state"]) == ("hook", False, "released")
         assert [p["phase"] for p in released["phases"]] == PHASES[:4]
-        assert released["phases"][2]["detail"].endswith("(blind)")
+        assert released["phases"][2]["detail"].startswith("waited for the cap: ")
         finished = s.told("drain.finished")
         assert (finished["id"], finished["final"], finished["state"]) == (released["id"], True, "ended")
         assert [(p["phase"], p["outcome"]) for p in finished["phases"]] == [
