@@ -10,12 +10,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 import pytest
+from needs import told_in_a_network_of_its_own
 
 from sidecar.demo import network, provider, show
 from sidecar.demo.consumer import CachedList, Consumer, Tally
@@ -24,9 +24,6 @@ from sidecar.demo.programs import Died, Programs
 from sidecar.demo.registration import NacosError
 from sidecar.demo.roll import Report, remarks, run, verdict
 from sidecar.demo.show import Result
-
-
-PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 # -- a consumer's list
@@ -366,20 +363,8 @@ async def test_a_small_demo_from_end_to_end(capsys: pytest.CaptureFixture[str]) 
 
 
 def small_demo(*ways: str) -> dict[str, Any]:
-    """What the program of that name prints, in a network of its own: the other tests' connections are nobody's here."""
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
-        reason = "needs the right to make a network namespace"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, str(PROGRAMS / "small_demo.py"), *ways],
-        env={**os.environ, "PYTHONPATH": str(PROGRAMS.parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert not done.returncode, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    """What the program of that name prints."""
+    return told_in_a_network_of_its_own("small_demo.py", *ways)
 
 
 @pytest.mark.long

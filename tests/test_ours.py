@@ -2,26 +2,20 @@
 
 import asyncio
 import contextlib
-import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
+from needs import lacking, told_in_a_network_of_its_own
 
 from sidecar.adapters.process import PodProcess, addresses
 from sidecar.http import Http
 from sidecar.ours import LINGER, MOST, VISITORS, Ours
 
 
-PROGRAMS = Path(__file__).parent / "programs"
 HERE = ["127.0.0.1", "::1", "127.0.0.9"]
 
 
@@ -133,8 +127,7 @@ async def test_a_name_of_both_families_is_called_as_ever() -> None:
 
 async def test_a_destination_that_is_not_loopback_sees_the_address_that_it_would_have_seen() -> None:
     if not addresses():
-        reason = "this machine has no address but loopback"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        lacking("this machine has no address but loopback")
     for host in addresses():
         async with serving(host) as app, client(app.ours) as http, client(None) as plain:
             for each in (http, plain):
@@ -195,31 +188,14 @@ async def test_a_knock_is_ours(host: str) -> None:
 # -- where something runs short --------------------------------------------------------------------------------------
 
 
-def cornered(what: str) -> dict[str, Any]:
-    """Run the program of that name in a network namespace of its own."""
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
-        reason = "needs the right to make a network namespace"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, str(PROGRAMS / "cornered.py"), what],
-        env={**os.environ, "PYTHONPATH": str(PROGRAMS.parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert not done.returncode, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
-
-
 def test_with_no_port_left_to_bind_the_app_is_called_all_the_same() -> None:
     """The connection counts as a caller's then, and the drain waits: a call that is not made costs more."""
-    told = cornered("ports")
+    told = told_in_a_network_of_its_own("cornered.py", "ports")
     assert told == {"taken": [40000, 40001], "said": "ok", "shared": True, "hung": False, "ours": []}
 
 
 def test_without_ipv6_on_loopback_a_listener_of_both_families_is_knocked_at_by_ipv4() -> None:
-    assert cornered("ipv6") == {"open": False, "full": True}
+    assert told_in_a_network_of_its_own("cornered.py", "ipv6") == {"open": False, "full": True}
 
 
 async def test_a_visitors_connections_are_known_to_whoever_watches_here() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from needs import lacking
 
 from sidecar.adapters.sockets import Sockets, default_gateways, events, procfs, proofs
 from sidecar.ports import Unavailable
@@ -30,7 +31,7 @@ async def watching(
     await source.detect()
     try:
         if source.source != "netlink":
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(source.reason)
+            lacking(source.reason)
         await source.read()  # what others have closed up to here
         yield source
     finally:

@@ -1,7 +1,6 @@
 """Pods that share no network with anybody, as pods do not: what the kernel counts is theirs alone.
 
 A network namespace belongs to a thread and to what that starts, so each scenario has a thread of its own, with a loop.
-Like those of together.py they run side by side.
 """
 
 import asyncio
@@ -12,52 +11,33 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
-import pytest
+from needs import lacking
+from pod.together import Scenario, Stage, side_by_side
 
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
-Scenario = Callable[[], Awaitable[None]]
-SCENARIOS: dict[str, Scenario] = {}  # by the name of their test
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Apart:
-    """The scenarios of this run, in the order in which their results are asked for."""
+def alone(scenario: Scenario) -> Callable[[Stage], Awaitable[None]]:
+    """Make a test of a scenario, as `side_by_side` does, with a network of its own."""
 
-    def __init__(self, scenarios: Iterable[Scenario]) -> None:
-        _Elsewhere(_nothing).result.result()  # raises OSError once, where we may not do this
-        self._elsewhere = {scenario: _Elsewhere(scenario) for scenario in scenarios}
-
-    async def result(self, scenario: Scenario) -> None:
-        """Wait for the end of one, or raise what it raised."""
-        await asyncio.wrap_future(self._elsewhere[scenario].result)
-
-    def close(self) -> None:
-        """End what is still running, and its processes with it."""
-        for each in self._elsewhere.values():
-            each.end()
-        for each in self._elsewhere.values():
-            each.join()
-
-
-def alone(scenario: Scenario) -> Callable[[Apart], Awaitable[None]]:
-    """Make a test of a scenario: it only collects the result."""
-    assert scenario.__name__ not in SCENARIOS
-
-    @pytest.mark.timeout(120)  # the first waits for nearly all of them
     @functools.wraps(scenario)
-    async def test(apart: Apart) -> None:
-        await apart.result(scenario)
+    async def elsewhere() -> None:
+        thread = _Elsewhere(scenario)
+        try:
+            await asyncio.wrap_future(thread.result)
+        finally:
+            thread.end()
+            await asyncio.to_thread(thread.join)
 
-    del test.__wrapped__  # or pytest would look for the scenario's arguments
-    SCENARIOS[test.__name__] = scenario
-    return test
+    return side_by_side(elsewhere)
 
 
 class _Elsewhere(threading.Thread):
@@ -66,6 +46,7 @@ class _Elsewhere(threading.Thread):
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(name=scenario.__name__)
         self.result: Future[None] = Future()
+        self.result.set_running_or_notify_cancel()  # whoever waits may give up, and we still have a say
         self._scenario = scenario
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -92,12 +73,8 @@ class _Elsewhere(threading.Thread):
 
 
 def _leave() -> None:
-    """Give this thread a network of which only loopback is there. Raises OSError where it may not."""
+    """Give this thread a network of which only loopback is there."""
     if _libc.unshare(CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        lacking(f"no network namespace for each pod: {os.strerror(ctypes.get_errno())}; run it as root")
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-
-
-async def _nothing() -> None:
-    pass

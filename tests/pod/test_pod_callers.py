@@ -4,7 +4,6 @@ What a caller does is chosen so that the look-back is short: whoever calls withi
 """
 
 import asyncio
-import os
 import re
 import shutil
 import ssl
@@ -19,7 +18,8 @@ from typing import Any
 
 import pytest
 import trustme
-from pod.alone import SCENARIOS, Apart, alone
+from needs import lacking
+from pod.alone import alone
 from pod.callers import Caller, calling
 from pod.scene import NODE, SHOP, Scene, scene
 
@@ -43,25 +43,7 @@ WITHOUT_NETLINK = (sys.executable, str(PROGRAMS / "without_netlink.py"))
 WITHOUT_PROC_NET = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc/$$/net && exec "$@"', "sh")
 NEW_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
-needs_ip = pytest.mark.skipif(
-    shutil.which("ip") is None and os.environ.get("CI") != "true", reason="needs iproute2, to have a default gateway"
-)
-
 _starting = threading.BoundedSemaphore(3)  # each start takes a second of a core
-
-
-@pytest.fixture(scope="module")
-def apart(request: pytest.FixtureRequest) -> Iterator[Apart]:
-    """Start every selected scenario."""
-    try:
-        made = Apart([SCENARIOS[item.name] for item in request.session.items if item.name in SCENARIOS])
-    except OSError as error:
-        reason = f"no network namespace for each pod: {error.strerror}; run it as root"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    yield made
-    made.close()
 
 
 @asynccontextmanager
@@ -387,6 +369,8 @@ async def test_tls_of_a_caller_that_goes_on() -> None:
 
 async def gateway() -> str:
     """Give this network a default gateway; returns its address, from which one can call."""
+    if shutil.which("ip") is None:
+        lacking("needs iproute2, to have a default gateway")
     commands = (f"route add default via {GATEWAY} dev lo onlink", f"address add {GATEWAY}/32 dev lo")
     for command in commands:
         process = await asyncio.create_subprocess_exec("ip", *command.split())
@@ -394,7 +378,6 @@ async def gateway() -> str:
     return GATEWAY
 
 
-@needs_ip
 @alone
 async def test_probes_through_the_gateway_do_not_hold() -> None:
     kubelets = await gateway()
@@ -406,7 +389,6 @@ async def test_probes_through_the_gateway_do_not_hold() -> None:
             drained.assert_released(caller)
 
 
-@needs_ip
 @alone
 async def test_calls_through_the_gateway_hold() -> None:
     everybody = await gateway()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import pytest
 
 
-AT_ONCE = 12  # pods; each start takes half a second of a core
+AT_ONCE = 16  # pods; each start takes half a second of a core
 
 Scenario = Callable[[], Awaitable[None]]
 SCENARIOS: dict[str, Scenario] = {}  # by the name of their test
@@ -39,7 +39,7 @@ def side_by_side(scenario: Scenario) -> Callable[[Stage], Awaitable[None]]:
     """Make a test of a scenario: it only collects the result."""
     assert scenario.__name__ not in SCENARIOS
 
-    @pytest.mark.timeout(90)  # the first waits for its turn among all
+    @pytest.mark.timeout(120)  # the first waits for its turn among all
     @pytest.mark.asyncio(loop_scope="session")
     @functools.wraps(scenario)
     async def test(stage: Stage) -> None:
