@@ -19,14 +19,9 @@ help:  ## this list
 
 .venv-real: .venv-real/.ready  ## a second one, for the gRPC clients real servers are tested with
 
-.venv-real/.ready: requirements-real.lock
-	python3 -m venv .venv-real
-	.venv-real/bin/pip install --quiet --require-hashes -r requirements-real.lock
-	@touch $@
-
-.venv-plot/.ready: requirements-plot.lock
-	python3 -m venv .venv-plot
-	.venv-plot/bin/pip install --quiet --require-hashes -r requirements-plot.lock
+.venv-%/.ready: requirements-%.lock
+	python3 -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --require-hashes -r requirements-$*.lock
 	@touch $@
 
 demo: .venv  ## roll a provider three ways on this machine and count the failed requests (ARGS=--json)
@@ -75,7 +70,7 @@ bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same 
 
 simulate: .venv .venv-plot/.ready  ## the quiet rule against 64 kinds of callers: an hour (ARGS="--only bursty -n 200": some, printed)
 	$(PY) -m bench.simulation $(ARGS)
-	$(if $(ARGS),,.venv-plot/bin/python -m bench.plot)
+	$(if $(filter --only% --replay%,$(ARGS)),,.venv-plot/bin/python -m bench.plot)
 
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

@@ -19,9 +19,10 @@ from math import cos, exp, lgamma, log, pi
 from random import Random
 from typing import NamedTuple
 
+from sidecar.plan import SPRING_CACHE
 
-CACHE = 35.0  # Spring Cloud LoadBalancer's; no push refreshes it, so consumers stop uniformly within it
-PUSHED = (-0.46, 0.15)  # when the others stop, after the list is clean. Both: rollout-baseline.md section 2
+
+PUSHED = (-0.46, 0.15)  # when consumers without a cache stop, after the list is clean: rollout-baseline.md section 2
 
 JITTER = 0.02  # how far off its schedule a periodic request may be, of the period
 DAY = 1200.0  # of the diurnal shape, compressed: the rate changes within the look-back, as it does not in 24 hours
@@ -71,8 +72,8 @@ class Cell:
         return min(self.rates) * (1 - SWING if self.shape is Shape.DIURNAL else 1) >= BUSY_PEER
 
     def stops(self, rng: Random, clean: float) -> list[float]:
-        """When each peer drops us from its list."""
-        low, high = (0.0, CACHE) if self.cached else PUSHED
+        """When each peer drops us from its list. No push refreshes a cache, so uniformly within its time."""
+        low, high = (0.0, SPRING_CACHE) if self.cached else PUSHED
         return [clean + rng.uniform(low, high) for _ in self.rates]
 
     def sights(self, rng: Random, samples: Sequence[float], stops: Sequence[float]) -> Iterator[list[Sight]]:

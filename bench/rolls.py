@@ -11,39 +11,40 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+from bench.cells import PUSHED
 from bench.place import alone
 from bench.row import Row
 from bench.running import process
 from sidecar.demo.kubelet import DRAIN, SLEEP, Scale
 from sidecar.demo.roll import play, verdict
 from sidecar.demo.show import Silent
+from sidecar.plan import SPRING_CACHE
 from sidecar.report import Phase
 from sidecar.settings.values import duration_text
 from sidecar.settle import Rule
 
 
-PUSHED = 0.15  # seconds; so late the last call of a consumer that follows pushes came (rollout-baseline.md section 2)
-CACHED = 35.0  # Spring Cloud LoadBalancer's
+LATEST = PUSHED[1]  # seconds until all consumers that follow pushes have stopped
 LONGEST = 900.0  # seconds for one row, of which 5 min are the warm-up
 BAR = ">= 5x shorter, nothing failed"
 
 
 async def push(_: int) -> list[Row]:
     """Consumers that follow Nacos' pushes."""
-    return [await apart("push consumers", Scale(cache=PUSHED), BAR)]
+    return [await apart("push consumers", Scale(cache=LATEST), BAR)]
 
 
 async def cached(_: int) -> list[Row]:
     """Gateways whose lists are 35 s old at most; of four, one has always read its list less than 9 s ago."""
-    return [await apart("35 s caches", Scale(cache=CACHED), "last call + 5 s, nothing failed")]
+    return [await apart("35 s caches", Scale(cache=SPRING_CACHE), "last call + 5 s, nothing failed")]
 
 
 async def default_look_back(_: int) -> list[Row]:
     """As in a real pod: its sidecar has watched for 5 min and a bit."""
     look_back = Rule().look_back
-    scale = Scale(cache=PUSHED, look_back=look_back, warm_up=look_back + 5.0)
+    scale = Scale(cache=LATEST, look_back=look_back, warm_up=look_back + 5.0)
     return [await apart("push consumers, defaults", scale, BAR)]
 
 
@@ -60,7 +61,7 @@ async def apart(who: str, scale: Scale, bar: str) -> Row:
     if child.returncode:
         raise RuntimeError(f"the roll of {who} failed")
     row = Row(**json.loads(told))
-    return Row(f"{row.what}, {who}", row.unit, row.ours, row.rival, row.rival_is, bar, row.note)
+    return replace(row, what=f"{row.what}, {who}", bar=bar)
 
 
 async def roll(scale: Scale) -> Row:
@@ -71,7 +72,7 @@ async def roll(scale: Scale) -> Row:
     notes = (
         f"SETTLE_LOOK_BACK={duration_text(scale.look_back)}, {duration_text(scale.warm_up)} under load before",
         f"failed {drain.failed} of {drain.requests}, the rival {sleep.failed} of {sleep.requests}",
-        *(f"{phase['detail']}" for phase in phases if phase["phase"] == Phase.SETTLE),
+        *(phase["detail"] for phase in phases if phase["phase"] == Phase.SETTLE),
         *verdict(results, reports),
     )
     return Row("termination -> exit", "s", drain.seconds, sleep.seconds, "curl && sleep 40", "", "; ".join(notes))

@@ -26,10 +26,10 @@ import psutil
 from bench import rolls, watching
 from bench.row import Row, machine, show
 from bench.running import DRAIN_PORT, ROOT, SERVE, process, settings, until
+from bench.tables import RESULTS
 from sidecar.demo.double import Double, Service, cluster
 
 
-RESULTS = ROOT / "bench/results"
 POD = "127.0.0.41"
 APP_PORT = 18080
 BARE = """
@@ -69,9 +69,9 @@ async def accepts(host: str, port: int) -> bool:
 
 @asynccontextmanager
 async def pod(nacos: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An app that listens, and a sidecar beside it that has seen it in Nacos."""
+    """An app that listens, and a sidecar beside it that has seen it in Nacos. `more` are settings of it."""
     listener = await asyncio.start_server(lambda _, w: w.close(), POD, APP_PORT)
-    async with listener, process(*SERVE, env={**settings(nacos, POD, APP_PORT, CONSUMER_CACHE="0"), **more}) as child:
+    async with listener, process(*SERVE, env=settings(nacos, POD, APP_PORT, CONSUMER_CACHE="0", **more)) as child:
         await until(lambda: answers(f"http://{POD}:{DRAIN_PORT}/readyz"))
         yield child
 
@@ -185,10 +185,7 @@ async def whole_drain(_: int) -> list[Row]:
             server = stack.enter_context(NacosServer("3.1.0"))
         except RigUnavailableError as reason:
             return [Row(what, "s", None, FOLK_HOOK, "curl && sleep 40", bar, f"skipped: {reason}")]
-        login = {
-            "NACOS_DRAIN_NACOS_USERNAME": server.username or "",
-            "NACOS_DRAIN_NACOS_PASSWORD": server.password or "",
-        }
+        login = {"NACOS_USERNAME": server.username or "", "NACOS_PASSWORD": server.password or ""}
         outside = []
         async with GrpcApp(server) as app:
             await app.register(Instance("shop", APP_PORT, ip=POD))

@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 
 from sidecar.drain import SAMPLE_DRAINING as DRAINING
 from sidecar.drain import SAMPLE_PERIOD as PERIOD
+from sidecar.plan import SETTLE_SLACK, SPRING_CACHE
 from sidecar.settle import Call, Clause, Rule, Settle
 
 from .cells import CELLS, Cell, Shape
-from .tables import RESULTS, page
+from .tables import OURS, RESULTS, page
 
 
 DRAINS = 10_000
@@ -37,14 +38,14 @@ CHUNK = 250  # that a process plays at once
 
 # The world around a drain whose trigger is at 0, in seconds.
 CLEAN = (0.56, 0.93)  # when Nacos' list is without us: rollout-baseline.md section 2
-CAP = 40.0  # CONSUMER_CACHE (35 s, the default, for push consumers too) and 5 s
+CAP = SPRING_CACHE + SETTLE_SLACK  # that of CONSUMER_CACHE's default, for push consumers too
 LATE = 0.003  # by which a real timer wakes up later, each time
 DEFAULT = Rule()
 
 SLEEPS = (5.0, 10.0, 20.0, 40.0)  # the hook that everybody copies: deregister, then sleep
 WINDOW = 3.0  # of the plain quiet window: leave when nobody at all has called for so long
-RULE, PLAIN = "nacos-drain", "3 s quiet"
-METHODS = (RULE, *(f"sleep {seconds:g}" for seconds in SLEEPS), PLAIN)
+PLAIN = "3 s quiet"
+METHODS = (OURS, *(f"sleep {seconds:g}" for seconds in SLEEPS), PLAIN)
 
 # What has to hold.
 MOST_EARLY = {Shape.POISSON: 0.0015, Shape.PERIODIC: 0.0015, Shape.BURSTY: 0.012, Shape.DIURNAL: 0.012}
@@ -132,7 +133,8 @@ def _worth_a_look(shown: Iterable[int], trigger: int) -> Iterator[int]:
 # -- many drains -------------------------------------------------------------------------------------------------------
 
 
-class Method(NamedTuple):
+@dataclass(frozen=True)
+class Method:
     """One way to wait, over all drains of a cell."""
 
     early: int  # drains that were released before the last call
@@ -194,7 +196,7 @@ def upper(events: int, trials: int) -> float:
 
 def shortfalls(cell: Cell, result: Result) -> list[str]:
     """What does not hold of what has to."""
-    ours = result.methods[RULE]
+    ours = result.methods[OURS]
     wrong = []
     if ours.upper > MOST_EARLY[cell.shape]:
         wrong.append(
@@ -289,18 +291,12 @@ def play_all(drains: int, processes: int) -> dict[str, Any]:
     unmet = {name: {f"{age:g}": unseen(named[name], age, lonely) for age in AGES} for name in LONELY}
     return {
         "rule": asdict(DEFAULT),
-        "cells": [as_json(result) for result in results],
+        "cells": [asdict(result) for result in results],
         "wrong": wrong,
-        "study": {name: [as_json(result) for result in row] for name, row in study.items()},
-        "ages": {age: [as_json(result) for result in row] for age, row in ages.items()},
+        "study": {name: [asdict(result) for result in row] for name, row in study.items()},
+        "ages": {age: [asdict(result) for result in row] for age, row in ages.items()},
         "unseen": {"drains": lonely, "early": unmet},
     }
-
-
-def as_json(result: Result) -> dict[str, Any]:
-    """As it stands in settle.json."""
-    methods = {name: method._asdict() for name, method in result.methods.items()}
-    return {**asdict(result), "methods": methods}
 
 
 def say(text: str) -> None:
@@ -311,7 +307,7 @@ def say(text: str) -> None:
 
 def line(result: Result) -> str:
     """As it stands on a terminal."""
-    ours = result.methods[RULE]
+    ours = result.methods[OURS]
     rivals = ", ".join(f"{name} {result.methods[name].early}" for name in METHODS[1:])
     return (
         f"{result.cell:<32} too early {ours.early} of {result.drains} (at most {ours.upper:.2%}), "

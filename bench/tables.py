@@ -9,16 +9,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from .cells import BUSY_PEER
+
 
 RESULTS = Path(__file__).resolve().parent / "results"
 Found = dict[str, Any]
 OURS = "nacos-drain"
-AT_LEAST = 10.0  # requests/s of a busy peer
 
 HEAD = """\
 # The quiet rule against callers whose last request is known
 
-`make simulate` drove `sidecar/settle.py` through {cells} cells of {drains} drains: floor {floor:g} s,
+`make simulate` drove `sidecar/settle.py` through {cells} cells, {drains:,} drains in all: floor {floor:g} s,
 quiet {quiet:g} s, factor {factor:g}, look-back {look_back:g} s, cap 40 s; one sample per second, two after the trigger.
 """
 
@@ -89,7 +90,7 @@ def page(found: Found) -> str:
     cells: list[Found] = found["cells"]
     return "\n".join(
         [
-            HEAD.format(cells=len(cells), drains=cells[0]["drains"], **found["rule"]),
+            HEAD.format(cells=len(cells), drains=sum(cell["drains"] for cell in cells), **found["rule"]),
             WORLD,
             BOUNDS,
             *_verdict(found["wrong"]),
@@ -165,7 +166,7 @@ def _busy(cells: Sequence[Found]) -> Iterable[str]:
         [
             (cell["cell"], f"{cell['methods'][OURS]['median']:.1f}", f"{cell['after_last']:.1f}")
             for cell in cells
-            if min(cell["rates"]) >= AT_LEAST
+            if min(cell["rates"]) >= BUSY_PEER
         ],
     )
 

@@ -66,6 +66,10 @@ class Scene:
         """Its resident memory in MiB."""
         return float(self.sidecar.memory_info().rss / 2**20)
 
+    def note(self, *parts: str) -> str:
+        """These, and what is special about the place."""
+        return "; ".join(filter(None, (*parts, self.at.note)))
+
 
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
@@ -130,7 +134,6 @@ async def idle_cpu(connections: int, bar: str) -> Row:
                 await asyncio.sleep(MEASURED)
             ours = playing.cpu() - before
             watched = await playing.watched()
-    note = f"without a connection {100 * without / MEASURED:.2f} %; {watched}; over {MEASURED:g} s"
     return Row(
         f"idle CPU, {connections:,} connections",
         "% of a core",
@@ -138,7 +141,7 @@ async def idle_cpu(connections: int, bar: str) -> Row:
         rival,
         "ss -tin once a second",
         bar,
-        "; ".join(filter(None, (note, playing.at.note))),
+        playing.note(f"without a connection {100 * without / MEASURED:.2f} %", watched, f"over {MEASURED:g} s"),
     )
 
 
@@ -166,13 +169,12 @@ CONNECTIONS = 2000
 
 
 async def sample(_: int) -> list[Row]:
-    """One sample at 2,000 connections, from the question to the kernel to the verdict."""
+    """One sample at 2,000 connections, from the question to the kernel to what is remembered of the callers."""
     async with scene() as playing, kept(playing, CONNECTIONS):
         look = (*playing.at.inside, sys.executable, "-m", "bench.look", str(APP_PORT))
         told = json.loads(await asyncio.to_thread(subprocess.check_output, look))
     ours, rival = told["ours"], told["rival"]
     cpu = f"{statistics.median(told['cpu']):.1f} ms of CPU, worst {max(ours):.1f} ms of {len(ours)}"
-    note = f"{cpu}; {told['connections']:,} connections by {told['source']}"
     return [
         Row(
             f"a sample, {CONNECTIONS:,} connections",
@@ -181,7 +183,7 @@ async def sample(_: int) -> list[Row]:
             statistics.median(rival),
             'psutil.net_connections("tcp")',
             "< 20 ms",
-            "; ".join(filter(None, (note, playing.at.note))),
+            playing.note(cpu, f"{told['connections']:,} connections by {told['source']}"),
         )
     ]
 
@@ -210,8 +212,9 @@ async def peers(_: int) -> list[Row]:
             rss.append(playing.rss)
             told.append(await playing.watched())
     what, rival_is = f"{MANY:,} callers with short connections", f"{2 * MANY:,} callers"
-    notes = f"{empty:.1f} MiB without; {'; then '.join(told)}", f"{calling[0]:.1f} % of a core while they called"
+    memory = playing.note(f"{empty:.1f} MiB without", "; then ".join(told))
+    busy = playing.note(f"{calling[0]:.1f} % of a core while they called")
     return [
-        Row(f"{what}: RSS", "MiB", rss[0], rss[1], rival_is, "bounded: no more than the rival", notes[0]),
-        Row(f"{what}: CPU a sample", "ms", cpu[0], cpu[1], rival_is, "bounded: no more than the rival", notes[1]),
+        Row(f"{what}: RSS", "MiB", rss[0], rss[1], rival_is, "bounded: no more than the rival", memory),
+        Row(f"{what}: CPU a sample", "ms", cpu[0], cpu[1], rival_is, "bounded: no more than the rival", busy),
     ]

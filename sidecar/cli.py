@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
-from .doctor.budget import arithmetic, cover
+from .doctor.budget import arithmetic, cover, usual
 from .lease import Release, Trigger
 from .plan import Plan, fit
 from .registration import OPENAPI
 from .removal import PATIENCE
 from .settings import Loaded, LogFormat, SecretUnreadable, SettingsError, load, options
 from .settle import Rule
+from .traffic import NETLINK
 
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ async def _serve(loaded: Loaded, sock: socket.socket, early: list[Trigger]) -> N
         except Rejected as error:  # an extra that a setting needs is not installed
             _fail(str(error))
         await parts.traffic.detect()
-        tell = log.info if parts.traffic.source == "netlink" else log.warning
+        tell = log.info if parts.traffic.source == NETLINK else log.warning
         tell("traffic.source", source=parts.traffic.source, reason=parts.traffic.reason or None)
         runner = Runner(
             parts.rules,
@@ -222,16 +223,15 @@ MOST_CALLERS = 10  # on /status; there may be thousands
 
 def _traffic(runner: "Runner", traffic: "Traffic") -> dict[str, object]:
     """What is known of the callers, those that were active last first."""
-    drain, settle = runner.drain, runner.drain.settle
-    newest = sorted(settle.peers, key=lambda a: settle.peers[a].active, reverse=True)[:MOST_CALLERS]
+    settle = runner.drain.settle
     return {
         "source": settle.source,
         "reason": traffic.reason or None,
-        "missed": drain.missed or None,
+        "missed": settle.missed or None,
         "watching_since": runner.wall(settle.since),
         "seen_at": None if settle.seen_at is None else runner.wall(settle.seen_at),
         "rhythms": settle.rhythms(),
-        "callers": [caller.as_json() for caller in settle.rows(newest)],
+        "callers": [caller.as_json() for caller in settle.newest(MOST_CALLERS)],
         "omitted": max(0, len(settle.peers) - MOST_CALLERS),
     }
 
@@ -322,11 +322,11 @@ def timetable(plan: Plan, rule: Rule, *, inside: bool = False) -> str:
     lines.append(
         f"budget = {plan.grace_period:g} (GRACE_PERIOD) - {plan.app_stop:g} (APP_STOP) - 3 (margin) = {plan.budget:g} s"
     )
-    least, most = (min(released, 1.0 + seconds) for seconds in (min(rule.floor, plan.cap), plan.cap))
-    usual = f"{least:g} to {most:g} s" if least < most else f"{most:g} s"
+    least, most = usual(plan, rule.floor), usual(plan, plan.cap)
+    span = f"{least:g} to {most:g} s" if least < most else f"{most:g} s"
     stopped = f"a caller has stopped after {rule.quiet:g} s of silence, or {rule.factor:g} times its longest pause"
     lines += [
-        f"usually the app is released after {usual}: proof takes 1 s, and the callers decide about the rest",
+        f"usually the app is released after {span}: proof takes 1 s, and the callers decide about the rest",
         f"{stopped}; a sidecar younger than {rule.look_back:g} s cannot tell",
         f"covers a 35 s consumer cache: {'yes' if plan.covers_spring_cache else 'no: ' + cover(plan)}",
     ]

@@ -40,7 +40,6 @@ class Parts:
     actuator: SpringActuator | None
     dubbo: DubboQos | None
     watch: Watch | None
-    ours: Ours
     traffic: Sockets
 
     @property
@@ -99,7 +98,6 @@ def assemble(
         actuator,
         dubbo,
         watch,
-        ours,
         traffic,
     )
 

@@ -26,7 +26,7 @@ from .plan import ASSUMED_APP_STOP, Plan, fit
 from .registration import OPENAPI, Identity, Instance, Publisher, Record, Road, Service
 from .removal import Goal, Offline, Online, Removal
 from .settle import Rule, Settle, Verdict
-from .traffic import Reading
+from .traffic import BLIND, Reading
 from .wire import Watched, Wire
 from .wishes import (
     Answer,
@@ -154,7 +154,6 @@ class Drain:
     sample_at: float = 0.0
     samples: int = 0
     sampled_ports: frozenset[int] = frozenset()  # whose callers were watched: until the app tells its port, all of them
-    missed: str = ""  # why the newest sample may have missed a call
     lease: Lease | None = None
     restoring: tuple[Removal, ...] = ()
     restore_reason: str = ""
@@ -195,7 +194,7 @@ class Drain:
     @property
     def watches(self) -> bool:
         """Whether callers can be seen at all."""
-        return self.settle.source != "blind"
+        return self.settle.source != BLIND
 
     @property
     def _asks_who(self) -> bool:
@@ -390,7 +389,7 @@ class Drain:
             case Roster():
                 return self._rostered(now)
             case Sample():
-                return replace(self, settle=self.settle.lost(now, error), missed=error)._next_sample(now)
+                return replace(self, settle=self.settle.lost(now, error))._next_sample(now)
             case AwaitExit(life):  # not ours to watch: its listener tells, as where no process is visible
                 return self._with(life=replace(life, pid=None, started=None))
 
@@ -416,7 +415,7 @@ class Drain:
         settle = settle.observe(seen.calls, reading.at, doubt=seen.doubt)
         if seen.missed:
             settle = settle.lost(reading.at, seen.missed)
-        return replace(self, wire=wire, settle=settle, missed=seen.missed, sampled_ports=ports)._next_sample(now)
+        return replace(self, wire=wire, settle=settle, sampled_ports=ports)._next_sample(now)
 
     def _next_sample(self, now: float) -> "Drain":
         at = now + (SAMPLE_DRAINING if self.state is State.DRAINING else SAMPLE_PERIOD)

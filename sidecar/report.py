@@ -179,9 +179,7 @@ def _settle(lease: Lease, released: float) -> PhaseReport:
         reasons.append(f"calling: {', '.join(caller.peer for caller in verdict.callers[:3])}")
     if verdict is not None and verdict.barred is not None:
         reasons.append(verdict.why or BARS.get(verdict.barred, str(verdict.barred)))
-    return PhaseReport(
-        Phase.SETTLE, Ending.EXPIRED, seconds, ": ".join([detail, *(["; ".join(reasons)] if reasons else [])])
-    )
+    return PhaseReport(Phase.SETTLE, Ending.EXPIRED, seconds, ": ".join(filter(None, (detail, "; ".join(reasons)))))
 
 
 def _ended(verdict: Verdict, clock: float | None) -> str:

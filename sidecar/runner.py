@@ -18,7 +18,8 @@ from .lease import Lease, State, Trigger
 from .ports import Actuator, App, Inside, NotThere, Registry, Rejected, Traffic, Unavailable, Watch
 from .registration import Record
 from .report import report
-from .settle import CROWDS, Settle
+from .settle import Settle
+from .traffic import BLIND
 from .wire import Wire
 from .wishes import Effect, Event
 
@@ -56,9 +57,8 @@ class Runner:
         settle = Settle(
             since=now,
             rule=rules.quiet,
-            source="blind" if traffic is None else traffic.source,
+            source=BLIND if traffic is None else traffic.source,
             singles=rules.singles,
-            crowds=CROWDS | rules.watched.nodes,
             nodes=rules.watched.nodes,
         )
         self.drain = Drain(

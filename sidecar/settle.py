@@ -13,10 +13,13 @@ Why per peer: behind a 35 s cache a plain 3 s quiet window let the app go too ea
 (rollout-baseline.md section 2). bench/simulation.py drives this file; its table is what the defaults rest on.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
+
+from .traffic import BLIND
 
 
 # Addresses that stand for many callers: loopback, and the source address of Istio's inbound proxy.
@@ -133,10 +136,9 @@ class Settle:
 
     since: float  # when watching began
     rule: Rule = Rule()
-    source: str = "blind"
+    source: str = BLIND
     singles: frozenset[str] = frozenset()  # declared by the user to be one caller, whatever their address
-    crowds: frozenset[str] = CROWDS
-    nodes: frozenset[str] = frozenset()  # those of them from which probes come too
+    nodes: frozenset[str] = frozenset()  # they stand for many as well, and probes come from there
     peers: Mapping[str, Peer] = field(default_factory=dict)
     connected: frozenset[str] = frozenset()  # the peers of `peers` that had a connection in the newest sample
     seen_at: float | None = None  # the newest sample
@@ -154,7 +156,7 @@ class Settle:
         for call in calls:
             before = peers.get(call.peer)
             if before is not None and call[1:4] == (None, before.connections, before.in_flight) and call.active is None:
-                connected.add(call.peer)
+                connected.add(call.peer)  # nothing new: the short way, for idle connections
                 continue
             peer = self._met(before, call)
             if peer is not None:
@@ -169,10 +171,9 @@ class Settle:
             peers = {a: p for a, p in peers.items() if at - p.active <= self.rule.memory or p.in_flight}
             if len(peers) > self.rule.most_peers:
                 evicted_at = at
-                newest = sorted(peers, key=lambda a: peers[a].active, reverse=True)[: self.rule.most_peers]
-                peers = {a: peers[a] for a in newest}
+                peers = {a: peers[a] for a in _newest(peers, peers)[: self.rule.most_peers]}
             oldest = min((p.active for p in peers.values()), default=at)
-        for address in self.nodes & peers.keys() - connected:
+        for address in (self.nodes & peers.keys()) - connected:
             if at - peers[address].active > NODE_MEMORY:
                 del peers[address]
         return replace(
@@ -192,6 +193,16 @@ class Settle:
     def lost(self, at: float, why: str) -> "Settle":
         """A call of anybody may have been missed."""
         return replace(self, unknown_at=at, unknown_why=why)
+
+    @property
+    def missed(self) -> str:
+        """Why the newest sample may have missed a call, for people; empty: it has not."""
+        newest = self.unknown_at is not None and (self.seen_at is None or self.unknown_at >= self.seen_at)
+        return self.unknown_why if newest else ""
+
+    def incomplete(self, at: float) -> bool:
+        """Whether a call may have been missed within the look-back before this moment."""
+        return self.unknown_at is not None and self.unknown_at >= at - self.rule.look_back
 
     def _met(self, peer: Peer | None, call: Call) -> Peer | None:
         """What is remembered of this peer now; None: it has never called."""
@@ -228,16 +239,13 @@ class Settle:
         older = half - peer.half
         return peer.gaps if older <= 0 else (0.0, peer.gaps[0]) if older == 1 else (0.0, 0.0)
 
-    def longest_gap(self, address: str, now: float) -> float:
+    def longest_gap(self, peer: Peer, now: float) -> float:
         """The longest silence of a peer between its requests, in seconds, as far as it is remembered.
 
         The silence before its first request is one too: who is first seen after 10 min may call every 10 min. But not
         once it has been watched for a look-back: a caller that was itself replaced since our birth, or one that was
         silent overnight, would be waited for until the cap for ever.
         """
-        return self._longest(self.peers[address], now)
-
-    def _longest(self, peer: Peer, now: float) -> float:
         waited = peer.waited if now - peer.met <= self.rule.look_back else 0.0
         return max(waited, *self._gaps(peer, int(2 * now // self.rule.memory)))
 
@@ -259,7 +267,7 @@ class Settle:
         known = len(peer.recent) == KNOWN_RHYTHM and peer.recent[0] >= now - self.rule.look_back
         if not known:
             return peer._replace(owed=None)
-        gap = max(self._longest(peer, now), now - peer.recent[-1])
+        gap = max(self.longest_gap(peer, now), now - peer.recent[-1])
         return peer._replace(owed=max(self.rule.quiet, self.rule.factor * gap))
 
     def thaw(self, now: float) -> "Settle":
@@ -274,11 +282,11 @@ class Settle:
         clause = self._bar(now)
         why = self._why(clause)
         if now >= cap:
-            return Verdict(done=True, clause=Clause.CAP, callers=self.rows(callers), barred=clause, why=why)
+            return Verdict(done=True, clause=Clause.CAP, callers=self._rows(callers), barred=clause, why=why)
         if clause is not None:
-            return Verdict(done=False, clause=clause, callers=self.rows(callers), why=why)
+            return Verdict(done=False, clause=clause, callers=self._rows(callers), why=why)
         if callers or self.seen_at is None or self.seen_at < started + self.rule.floor:
-            return Verdict(done=False, clause=Clause.WAITING, callers=self.rows(callers))
+            return Verdict(done=False, clause=Clause.WAITING, callers=self._rows(callers))
         return Verdict(done=True, clause=Clause.QUIET if self.peers else Clause.FLOOR, last=self._waited())
 
     def _waited(self) -> Waited | None:
@@ -296,14 +304,14 @@ class Settle:
             Rhythm.MANY: "many callers may be behind {} (see SINGLE_PEERS and IGNORE_NETWORKS)",
             Rhythm.UNKNOWN: "the rhythm of {} is not known",
         }
-        newest = sorted(self.peers, key=lambda a: self.peers[a].active, reverse=True)
+        newest = _newest(self.peers, self.peers)
         kinds = {kind: [a for a in newest if self.rhythm(a) is kind] for kind in said}
         return "; ".join(said[kind].format(", ".join(those[:3])) for kind, those in kinds.items() if those)
 
     def _bar(self, now: float) -> Clause | None:
         """What makes waiting for the cap the only honest answer."""
         at = now if self.frozen_at is None else self.frozen_at
-        if self.source == "blind" or (self.unknown_at is not None and self.unknown_at >= at - self.rule.look_back):
+        if self.source == BLIND or self.incomplete(at):
             return Clause.BLIND
         age = at - self.since
         if age < self.rule.look_back or (not self.peers and age < NOBODY * self.rule.look_back):
@@ -319,7 +327,7 @@ class Settle:
 
     def rhythm(self, address: str) -> Rhythm:
         """What is known of this peer; before a trigger: what would be, were it now."""
-        if address in self.crowds and address not in self.singles:
+        if (address in CROWDS or address in self.nodes) and address not in self.singles:
             return Rhythm.MANY
         peer = self.peers[address]
         if self.frozen_at is None and self.seen_at is not None:
@@ -329,11 +337,16 @@ class Settle:
     @property
     def callers(self) -> tuple[Caller, ...]:
         """Who may still be calling, by what was seen so far."""
-        return self.rows(self._holding(self.seen_at))
+        return self._rows(self._holding(self.seen_at))
+
+    def newest(self, most: int) -> tuple[Caller, ...]:
+        """So many of all that are remembered: those that were active last."""
+        return self._rows(_newest(self.peers, self.peers)[:most])
 
     def rhythms(self) -> dict[str, int]:
         """How many peers there are of each kind."""
-        return {rhythm.value: sum(self.rhythm(a) is rhythm for a in self.peers) for rhythm in Rhythm}
+        found = Counter(map(self.rhythm, self.peers))
+        return {rhythm.value: found[rhythm] for rhythm in Rhythm}
 
     def _holding(self, at: float | None) -> list[str]:
         """The peers that were active within the silence that they owe before this moment, newest first."""
@@ -341,16 +354,19 @@ class Settle:
             return []
         quiet, fresh = self.rule.quiet, at - self.seen_at <= FRESH
         holding = [a for a, p in self.peers.items() if (p.in_flight and fresh) or at - p.active <= (p.owed or quiet)]
-        return sorted(holding, key=lambda a: self.peers[a].active, reverse=True)
+        return _newest(self.peers, holding)
 
-    def rows(self, addresses: Iterable[str]) -> tuple[Caller, ...]:
-        """These peers, as a report shows them."""
-        return tuple(self._rows(addresses))
+    def _rows(self, addresses: Iterable[str]) -> tuple[Caller, ...]:
+        return tuple(map(self._row, addresses))
 
-    def _rows(self, addresses: Iterable[str]) -> Iterator[Caller]:
+    def _row(self, address: str) -> Caller:
         seen = self.seen_at if self.seen_at is not None else self.since
-        for address in addresses:
-            peer = self.peers[address]
-            known = self.rhythm(address) is Rhythm.KNOWN
-            gap = self._longest(peer, seen if self.frozen_at is None else self.frozen_at) if known else None
-            yield Caller(address, peer.connections, max(0.0, seen - peer.active), gap)
+        peer = self.peers[address]
+        known = self.rhythm(address) is Rhythm.KNOWN
+        gap = self.longest_gap(peer, seen if self.frozen_at is None else self.frozen_at) if known else None
+        return Caller(address, peer.connections, max(0.0, seen - peer.active), gap)
+
+
+def _newest(peers: Mapping[str, Peer], addresses: Iterable[str]) -> list[str]:
+    """These, in the order in which they were active last, the newest first."""
+    return sorted(addresses, key=lambda address: peers[address].active, reverse=True)

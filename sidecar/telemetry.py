@@ -19,6 +19,7 @@ from . import removal, wishes
 from .drain import Drain
 from .lease import Lease, Port, State
 from .report import phases, shrunk
+from .traffic import SOURCES
 
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -28,7 +29,6 @@ IDENTIFY = (
     "let the app show nacosdiscovery (NACOS_DRAIN_ACTUATOR_URL says where), or set NACOS_DRAIN_NACOS_SERVER_ADDR and "
     "NACOS_DRAIN_NACOS_SERVICE"
 )
-SOURCES = ("netlink", "procfs", "blind")
 WELL = {"ok": 1.0, "warning": 1.0, "failing": 0.0, "unknown": math.nan}  # as nacos_drain_preflight shows a verdict
 
 Report = Callable[[Lease], dict[str, object] | None]
@@ -140,13 +140,13 @@ class Voices:
 
     def _tell_traffic(self, after: Drain, now: float) -> None:
         """When callers may have been missed, and when none may any more: not each time, but as the rule sees it."""
-        lost, look_back = after.settle.unknown_at, after.settle.rule.look_back
-        unknown = lost is not None and now - lost < look_back
+        settle = after.settle
+        unknown = settle.incomplete(now)
         if self._unknown and not unknown:
             self._log.info("traffic.known")
             self._unknown = False
-        elif unknown and not self._unknown and after.missed and after.app.port is Port.OPEN:
-            self._log.warning("traffic.unknown", error=after.missed, look_back_s=look_back)
+        elif unknown and not self._unknown and settle.missed and after.app.port is Port.OPEN:
+            self._log.warning("traffic.unknown", error=settle.missed, look_back_s=settle.rule.look_back)
             self._unknown = True
 
     # -- a drain ---------------------------------------------------------------------------------------------------

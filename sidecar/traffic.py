@@ -7,6 +7,10 @@ it concerns the app is decided in wire.py.
 from typing import NamedTuple
 
 
+# How traffic is seen, the best first: with counters; that connections are there, and no more; not at all.
+SOURCES = NETLINK, PROCFS, BLIND = "netlink", "procfs", "blind"
+
+
 class Listener(NamedTuple):
     """One listening socket."""
 

@@ -252,7 +252,7 @@ class _Taking:
         return connection.looks <= SHORT and connection.peer in self._nodes
 
     def _counts(self, s: Socket) -> bool:
-        """Whether it is the app's, and the other end neither we nor somebody whom the user told us to ignore."""
+        """Whether it is the app's, and the other end neither we, which is kept in mind, nor somebody to be ignored."""
         hosts = self._doors.get(s.port, frozenset())
         if not (s.host in hosts or "::" in hosts or (ANY_IPV4 in hosts and ":" not in s.host)):
             return False

@@ -23,8 +23,9 @@ def told_in_a_network_of_its_own(program: str, *arguments: str) -> dict[str, Any
     """What one of our programs prints where nobody else's connections are: in a network namespace of its own."""
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         lacking("needs the right to make a network namespace")
+    there = ("unshare", "--net", sys.executable, str(PROGRAMS / "raise_lo.py"))
     done = subprocess.run(
-        ["unshare", "--net", sys.executable, str(PROGRAMS / program), *arguments],
+        [*there, sys.executable, str(PROGRAMS / program), *arguments],
         env={**os.environ, "PYTHONPATH": str(PROGRAMS.parents[1])},
         capture_output=True,
         text=True,

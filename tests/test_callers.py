@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from ipaddress import ip_network
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -98,26 +99,23 @@ async def test_a_sidecar_that_has_not_watched_for_long_enough_waits_for_the_cap(
         assert w.report()["outcome"] == "drained"
 
 
-async def test_an_accepted_connection_that_nobody_saw_means_the_cap() -> None:
+@pytest.mark.parametrize(
+    ("ago", "took", "told"),
+    [
+        (5, 40, ("expired", "waited for the cap: connections accepted but not seen (on any port): 3")),
+        (25, 3, ("met", "floor: nobody is known to call")),
+    ],
+)
+async def test_an_accepted_connection_that_nobody_saw_means_the_cap_for_a_look_back(
+    ago: int, took: int, told: tuple[str, str]
+) -> None:
     traffic = SimTraffic()
     async with world(rules(quiet=EMPTY), traffic=traffic) as w:
         traffic.hidden = 3
-        await asyncio.sleep(5)
+        await asyncio.sleep(ago)
         w.mark_zero()
-        assert await hook(w) == CLEAN + 40
-        assert settle(w) == (
-            "expired",
-            "waited for the cap: connections accepted but not seen (on any port): 3",
-        )
-
-
-async def test_an_unseen_connection_is_forgiven_after_a_look_back() -> None:
-    traffic = SimTraffic()
-    async with world(rules(quiet=EMPTY), traffic=traffic) as w:
-        traffic.hidden = 3
-        await asyncio.sleep(25)
-        w.mark_zero()
-        assert await hook(w) == CLEAN + 3
+        assert await hook(w) == CLEAN + took
+        assert settle(w) == told
 
 
 async def test_a_reading_that_fails_in_the_middle_of_settle_means_the_cap() -> None:
@@ -135,11 +133,11 @@ async def test_a_reading_that_fails_in_the_middle_of_settle_means_the_cap() -> N
 async def test_a_sample_a_second_while_idle_and_two_in_a_drain() -> None:
     traffic = SimTraffic(Caller(GATEWAY, 0.5))
     async with world(rules(quiet=SOON), traffic=traffic) as w:
-        idle = [b - a for a, b in zip(traffic.read_at, traffic.read_at[1:], strict=False)]
+        idle = [b - a for a, b in pairwise(traffic.read_at)]
         assert {round(gap, 3) for gap in idle} == {1.0}
         traffic.read_at.clear()
         await hook(w)
-        gaps = [round(b - a, 3) for a, b in zip(traffic.read_at, traffic.read_at[1:], strict=False)]
+        gaps = [round(b - a, 3) for a, b in pairwise(traffic.read_at)]
         assert max(gaps) == 0.5
 
 

@@ -939,7 +939,7 @@ async def test_in_a_pod_that_knows_its_node_callers_are_seen() -> None:
 async def test_where_netlink_is_denied_it_says_what_a_drain_loses_and_who_can_help() -> None:
     """By a seccomp profile, for real. The drain works all the same, so this is no reason to exit 1."""
     async with stage() as s:
-        within = (sys.executable, str(ROOT / "tests/programs/without_netlink.py"))
+        within = (sys.executable, str(ROOT / "tests/programs/confined.py"), "no-netlink")
         code, out, _ = await doctor(s.env, "--json", within=within)
     rows = {row["check"]: row for row in json.loads(out)["checks"]}
     assert code == 0

@@ -435,6 +435,6 @@ async def test_refused_and_unreachable_are_not_hung() -> None:
 async def test_where_netlink_is_denied_the_pods_addresses_are_read_from_proc() -> None:
     """A hardened pod's seccomp profile may deny it, and psutil asks nothing else."""
     script = "from sidecar.adapters.process import addresses; print('found', *addresses())"
-    denied = [sys.executable, str(PROGRAMS / "without_netlink.py"), sys.executable, "-c", script]
+    denied = [sys.executable, str(PROGRAMS / "confined.py"), "no-netlink", sys.executable, "-c", script]
     async with running(*denied) as child:
         assert set((await child.line("found")).split()[1:]) == set(addresses())

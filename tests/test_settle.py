@@ -56,7 +56,7 @@ def still(settle: Settle) -> list[Call]:
 def gap(settle: Settle, peer: str) -> float:
     """Its longest gap, as of the newest sample."""
     assert settle.seen_at is not None
-    return settle.longest_gap(peer, settle.seen_at)
+    return settle.longest_gap(settle.peers[peer], settle.seen_at)
 
 
 def outcome(verdict: Verdict) -> tuple[bool, Clause, tuple[str, ...]]:
@@ -136,10 +136,11 @@ def test_that_silence_is_forgotten_when_the_caller_has_been_watched_for_a_look_b
 
 def test_a_gap_is_remembered_for_half_an_hour_at_least_and_an_hour_at_most() -> None:
     calls = [*range(0, 1800, 2), *range(1850, 6000, 2)]
-    assert called(watching(), GATEWAY, *calls).longest_gap(GATEWAY, 5999) == 2
+    always = called(watching(), GATEWAY, *calls)
+    assert always.longest_gap(always.peers[GATEWAY], 5999) == 2
     paused = called(watching(), GATEWAY, *[n for n in calls if n < 3000])
     for now, longest in ((3000, 52), (5399, 52), (5400, 0)):
-        assert paused.longest_gap(GATEWAY, now) == longest, now
+        assert paused.longest_gap(paused.peers[GATEWAY], now) == longest, now
 
 
 def test_the_silence_at_the_trigger_is_a_gap() -> None:
@@ -174,7 +175,7 @@ def test_at_a_cap_that_comes_before_the_floor_it_ends_too() -> None:
         pytest.param(called(watching(), BATCH, 650, 900, 999), Clause.RHYTHM, id="twice in the look-back"),
         pytest.param(called(watching(), BATCH, *every(2, 600, times=300)), Clause.RHYTHM, id="remembered only"),
         *(pytest.param(steady(crowd), Clause.RHYTHM, id=crowd) for crowd in sorted(CROWDS)),
-        pytest.param(replace(steady(), crowds=frozenset({GATEWAY})), Clause.RHYTHM, id="a node or gateway"),
+        pytest.param(replace(steady(), nodes=frozenset({GATEWAY})), Clause.RHYTHM, id="a node or gateway"),
         pytest.param(replace(steady(), evicted_at=TRIGGER - 3599), Clause.RHYTHM, id="an eviction"),
     ],
 )
@@ -274,7 +275,7 @@ def test_an_eviction_is_forgotten_with_what_was_evicted() -> None:
 
 def test_the_node_is_remembered_for_ten_minutes() -> None:
     """A slow probe, or a kubelet that starts again, looks like a call."""
-    settle = replace(watching(), crowds=CROWDS | {PROBE}, nodes=frozenset({PROBE}))
+    settle = replace(watching(), nodes=frozenset({PROBE}))
     settle = settle.observe([Call(PROBE, 100.0), Call("127.0.0.1", 100.0)], 100)
     assert set(settle.observe([], 700).peers) == {PROBE, "127.0.0.1"}
     assert set(settle.observe([], 701).peers) == {"127.0.0.1"}

@@ -1,7 +1,7 @@
 """The simulation behind the quiet rule's numbers: its traffic is what it says it is, and its bounds hold in CI too."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from random import Random
 from statistics import mean
 
@@ -12,7 +12,6 @@ from bench.simulation import (
     DEFAULT,
     DRAINS,
     METHODS,
-    RULE,
     SLEEPS,
     Method,
     Outcome,
@@ -24,7 +23,7 @@ from bench.simulation import (
     unseen,
     upper,
 )
-from bench.tables import RESULTS, page, percent
+from bench.tables import OURS, RESULTS, page, percent
 from sidecar.settle import Clause
 
 
@@ -175,14 +174,14 @@ def test_a_drain_is_too_early_when_a_request_comes_after_the_release() -> None:
         "sleep 40": 0,
         "3 s quiet": 2,
     }
-    assert result.methods[RULE].median == pytest.approx(5.8)
+    assert result.methods[OURS].median == pytest.approx(5.8)
     assert result.after_last == pytest.approx(-0.225)
     assert len(METHODS) == 2 + len(SLEEPS)
 
 
 def result(cell: Cell, *, early: int = 0, median: float = 3.0, after_last: float = 3.0) -> Result:
     ours = Method(early, upper(early, DRAINS), median, median)
-    return Result(cell.name, cell.rates, DRAINS, {RULE: ours}, after_last, {}, ())
+    return Result(cell.name, cell.rates, DRAINS, {OURS: ours}, after_last, {}, ())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +209,7 @@ def test_what_has_to_hold(name: str, early: int, median: float, after_last: floa
 def test_a_worse_rule_is_found_out() -> None:
     cell = NAMED["poisson-0.2rps-1p-cached"]
     (result,) = simulate([cell], 250, rule=replace(DEFAULT, factor=1.0))
-    assert result.methods[RULE].early > 3
+    assert result.methods[OURS].early > 3
     assert "too early" in shortfalls(cell, result)[0]
 
 
@@ -219,9 +218,7 @@ def test_a_worse_rule_is_found_out() -> None:
 
 def test_the_published_page_is_of_the_shipped_numbers_and_all_of_it_holds() -> None:
     found = json.loads((RESULTS / "settle.json").read_text())
-    assert found["rule"] == {
-        name: getattr(DEFAULT, name) for name in ("floor", "quiet", "factor", "look_back", "memory", "most_peers")
-    }
+    assert found["rule"] == asdict(DEFAULT)
     assert [cell["cell"] for cell in found["cells"]] == [cell.name for cell in CELLS]
     for cell in found["cells"]:  # `make simulate` plays DRAINS of each, for an hour; these are what its bound needs
         assert cell["drains"] >= (2_500 if cell["cell"].startswith(("poisson", "periodic")) else 1_000)

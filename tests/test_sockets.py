@@ -390,8 +390,9 @@ def sockets_of_ours() -> set[str]:
 
 def dropped() -> int:
     """How many messages the kernel could not put into our netlink sockets."""
+    ours = sockets_of_ours()
     columns = (row.split() for row in Path("/proc/net/netlink").read_text().splitlines()[1:])
-    return sum(int(x[8]) for x in columns if f"socket:[{x[9]}]" in sockets_of_ours())
+    return sum(int(x[8]) for x in columns if f"socket:[{x[9]}]" in ours)
 
 
 async def test_more_at_once_than_the_kernel_keeps_is_trouble_once_and_then_they_come_again() -> None:

@@ -1,7 +1,8 @@
 """What a sidecar without any right sees of the traffic, and what is left where the kernel really denies it more.
 
 Each look is a process of its own in a new network namespace, as the user of the image, with every capability dropped,
-no-new-privileges, and perhaps a seccomp filter: see programs/sockets_look.py.
+no-new-privileges, and perhaps a seccomp filter: see programs/sockets_look.py
+and programs/confined.py.
 """
 
 import json
@@ -16,7 +17,10 @@ import pytest
 from needs import lacking
 
 
-PROGRAM = [sys.executable, str(Path(__file__).parent / "programs" / "sockets_look.py")]
+PROGRAMS = Path(__file__).parent / "programs"
+LOOK, RAISE_LO, CONFINED = (
+    [sys.executable, str(PROGRAMS / name)] for name in ("sockets_look.py", "raise_lo.py", "confined.py")
+)
 USER = "65532"
 NO_RIGHTS = [
     *("setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"),
@@ -36,11 +40,13 @@ def namespaces() -> None:
         lacking(why)
 
 
-def look(*options: str, lo: bool = True, hide: bool = False) -> dict[str, Any]:
+def look(profile: str = "", *, lo: bool = True, hide: bool = False) -> dict[str, Any]:
     """What it told."""
-    command = [*NO_RIGHTS, *PROGRAM, "look", *options]
+    command = [*NO_RIGHTS, *LOOK]
+    if profile:
+        command = [*CONFINED, profile, *command]
     if lo:
-        command = [*PROGRAM, "raise-lo", *command]
+        command = [*RAISE_LO, *command]
     if hide:
         command = [*HIDE_PROC_NET, *command]
     done = subprocess.run(
@@ -56,16 +62,16 @@ def look(*options: str, lo: bool = True, hide: bool = False) -> dict[str, Any]:
     assert told["uid"] == int(USER)
     rights = told["status"]
     assert {int(rights[x], 16) for x in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
-    assert (rights["NoNewPrivs"], rights["Seccomp"]) == ("1", "2" if options else "0")
+    assert (rights["NoNewPrivs"], rights["Seccomp"]) == ("1", "2" if profile else "0")
     assert told["took"] < 1.5
     return told
 
 
-@pytest.mark.parametrize("options", [(), ("--seccomp", "runtime-default")])
-def test_without_any_right_everything_is_seen(options: tuple[str, ...]) -> None:
-    told = look(*options)
+@pytest.mark.parametrize("profile", ["", "runtime-default"])
+def test_without_any_right_everything_is_seen(profile: str) -> None:
+    told = look(profile)
     assert (told["source"], told["reason"], told["error"], told["trouble"]) == ("netlink", "", "", "")
-    assert told["denied"] == {"netlink": "", "vsock": "EPERM" if options else told["denied"]["vsock"]}
+    assert told["denied"] == {"netlink": "", "vsock": "EPERM" if profile else told["denied"]["vsock"]}
     assert (told["accepted"], told["closed"]) == (51, 51)  # the namespace is ours alone: to the last one
     assert (told["listening"], told["listener_inode"]) == (True, True)
     assert (told["open"]["received"], told["open"]["unread"], told["open"]["segments"]) == (100, 100, 1)
@@ -73,7 +79,7 @@ def test_without_any_right_everything_is_seen(options: tuple[str, ...]) -> None:
 
 
 def test_where_the_groups_are_denied_open_connections_are_seen_and_accepts_counted() -> None:
-    told = look("--seccomp", "no-groups")
+    told = look("no-groups")
     assert told["source"] == "netlink"
     assert told["reason"].startswith("connections shorter than a sample are not seen")
     assert "Operation not permitted (a seccomp profile" in told["reason"]
@@ -96,7 +102,7 @@ def test_where_loopback_is_down_nothing_is_made_up() -> None:
     ],
 )
 def test_where_netlink_is_denied_connections_are_seen_alone(profile: str, code: str, why: str) -> None:
-    told = look("--seccomp", profile)
+    told = look(profile)
     assert told["denied"]["netlink"] == code
     assert told["source"] == "procfs"
     assert told["reason"].startswith(why)
@@ -115,7 +121,7 @@ def test_where_proc_is_hidden_netlink_is_enough_but_nobody_counts() -> None:
 
 
 def test_where_both_are_denied_we_are_blind_and_say_so() -> None:
-    told = look("--seccomp", "no-netlink", hide=True)
+    told = look("no-netlink", hide=True)
     assert told["source"] == "blind"
     assert "netlink: Operation not permitted" in told["reason"]
     assert "/proc/net/tcp" in told["reason"]

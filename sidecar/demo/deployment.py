@@ -61,7 +61,7 @@ class Deployment:
         self._news = asyncio.Event()
         self._pods: list[Pod] = []
         self._born = 0
-        self._loaded_at = 0.0
+        self._changed_at = 0.0  # loop time: the newest replica was listed, or the load has begun
 
     async def roll_all(self, ways: Sequence[str]) -> list[Result]:
         """Roll in each of these ways, under one load."""
@@ -73,7 +73,7 @@ class Deployment:
             first = [group.create_task(self._bring_up(ways[0])) for _ in range(REPLICAS)]
         self._pods = [task.result() for task in first]
         consumers = await self._start_consumers()
-        self._loaded_at = asyncio.get_running_loop().time()
+        self._changed_at = asyncio.get_running_loop().time()
         results = [await self._roll(way, new) for way, new in zip(ways, [*ways[1:], ways[-1]], strict=True)]
         consumers.send(signal.SIGTERM)
         await consumers.exited()
@@ -118,8 +118,9 @@ class Deployment:
     async def _warm_up(self) -> None:
         """Let the sidecars watch their callers for longer than the look-back, as those of real pods have long done."""
         loop, scale = asyncio.get_running_loop(), self._scale
-        listed = max(self._loaded_at, *(pod.listed_at for pod in self._pods))
-        rest = listed + scale.cache + scale.warm_up - loop.time()  # by then every consumer has read its list anew
+        rest = (
+            self._changed_at + scale.cache + scale.warm_up - loop.time()
+        )  # by then every consumer has read its list anew
         if rest > 0:
             self._board.title = "warming up"
             self._shown.say(
@@ -155,15 +156,14 @@ class Deployment:
         if self._double:
             arguments.append("--double")
         app = await self._programs.start(name, "sidecar.demo.provider", *arguments)
-        loop = asyncio.get_running_loop()
-        pod = Pod(name, ip, port, self._network.sidecar_port, app, sidecar, listed_at=loop.time())
+        pod = Pod(name, ip, port, self._network.sidecar_port, app, sidecar)
         try:
             async with asyncio.timeout(START_LIMIT):
                 while not await self._ready(pod):  # noqa: ASYNC110  as a kubelet does: ask until it says yes
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise Trouble(f"{name} was not ready after {START_LIMIT:g} s\n{pod.last_lines}") from None
-        pod.listed_at = loop.time()
+        self._changed_at = asyncio.get_running_loop().time()
         self._board.pods[name] = f"serving on {pod.address}"
         self._shown.say(f"{name} is up and listed{', with a sidecar' if sidecar else ''}: {pod.address}")
         return pod

@@ -15,6 +15,7 @@ from sidecar.plan import MARGIN, PROOF_LEAST, SETTLE_SLACK, SPRING_CACHE
 from sidecar.report import Phase
 from sidecar.settings.values import duration_text
 from sidecar.settle import Rule
+from sidecar.traffic import BLIND
 
 
 SIGTERM, SLEEP, DRAIN = "sigterm", "sleep", "nacos-drain"
@@ -25,7 +26,6 @@ WAYS = {
 }
 GRACE_PERIOD = 30.0
 APP_STOP = 2.0
-NETLINK, PROCFS, BLIND = "netlink", "procfs", "blind"  # traffic sources, the best first
 USER_AGENT = "kube-lifecycle/1.32"  # without a token the sidecar lets nobody else drain from another address
 
 
@@ -79,8 +79,6 @@ class Pod:
     sidecar_port: int
     app: Program
     sidecar: Program | None
-    listed_at: float
-    """Loop time, seconds."""
 
     @property
     def address(self) -> str:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import aiohttp
 
 from sidecar.demo.deployment import REPLICAS, Deployment, Trouble
-from sidecar.demo.kubelet import BLIND, DRAIN, NETLINK, PROCFS, SIGTERM, SLEEP, WAYS, Scale
+from sidecar.demo.kubelet import DRAIN, SIGTERM, SLEEP, WAYS, Scale
 from sidecar.demo.network import Network, NoRoom, find
 from sidecar.demo.programs import Died, Programs
 from sidecar.demo.registration import PASSWORD, USERNAME, Nacos, NacosError
@@ -20,6 +20,7 @@ from sidecar.demo.show import Result, Screen, as_line, screen
 from sidecar.report import Ending, Phase
 from sidecar.settings.declaration import PREFIX
 from sidecar.settings.values import SERVERS
+from sidecar.traffic import BLIND, NETLINK, PROCFS
 
 
 OK, FINDINGS, USAGE = 0, 1, 2

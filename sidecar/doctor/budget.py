@@ -1,6 +1,14 @@
-"""What to say of a plan that is cut, or does not fit."""
+"""What to say of a plan: when the app is usually released, and what if it is cut, or does not fit."""
 
 from sidecar.plan import SHORTEST_BUDGET, Plan
+
+
+PROOF = 1.0  # seconds that a proof usually takes
+
+
+def usual(plan: Plan, settle: float) -> float:
+    """When the app is usually released, in seconds after the trigger, where SETTLE takes so long."""
+    return min(max(0.0, plan.budget), PROOF + settle)
 
 
 def cover(plan: Plan) -> str:

@@ -7,6 +7,7 @@ from sidecar.drain import Drain
 from sidecar.lease import Lease
 from sidecar.registration import Record, Service
 from sidecar.settings import Headers, Loaded, Secret, SecretUnreadable, Settings
+from sidecar.traffic import BLIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Findings:
     @property
     def sees_callers(self) -> bool:
         """Whether SETTLE may end before its cap."""
-        return isinstance(self.traffic, Sight) and self.traffic.source != "blind"
+        return isinstance(self.traffic, Sight) and self.traffic.source != BLIND
 
     @property
     def actuator(self) -> bool:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from .budget import PROOF, usual
 from .checks import Check, Verdict, listed
 from .findings import Findings
 from .pod import is_open, ladder
 
 
 MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILING: "FAILING", Verdict.UNKNOWN: "unknown"}
-PROOF = 1.0  # seconds that a proof usually takes
 INDENT = " " * 9
 NEEDED = frozenset({"plan", "nodes", "login", "identity", "instance", "permission"})  # without them nothing is proved
 
@@ -26,14 +26,13 @@ def text(checks: Sequence[Check], findings: Findings) -> str:
 def outlook(checks: Iterable[Check], f: Findings) -> str:
     """What a drain would do now: its roads in order, about how long, and where it is cut."""
     plan = f.drain.rules.plan
+    late = max(0.0, plan.budget)
     if not f.drain.registers:
         return "A drain now: nothing to take out; the app is released at once."
     if f.lease is None or not f.lease.removals:
-        late = max(0.0, plan.budget)
         return f"A drain now could take nothing out, and would release the app after {late:g} s at the latest."
     wrong = [each.name for each in checks if each.verdict in {Verdict.FAILING, Verdict.UNKNOWN} and each.name in NEEDED]
     if wrong:
-        late = max(0.0, plan.budget)
         return (
             f"A drain now would be unproven ({listed(wrong)}, see above), and release the app after {late:g} s at most."
         )
@@ -41,14 +40,13 @@ def outlook(checks: Iterable[Check], f: Findings) -> str:
     roads = ", then ".join(road.name for road in tried if is_open(f, road) or not road.inside)
     closed = listed(road.name for road in tried if road.inside and not is_open(f, road))
     skipped = f" ({closed}: not open, left at once)" if closed else ""
-    late = max(0.0, plan.budget)
-    least = min(plan.cap, f.drain.rules.quiet.floor) if f.sees_callers else plan.cap
-    usual = _span(min(late, PROOF + least), min(late, PROOF + plan.cap))
+    least = f.drain.rules.quiet.floor if f.sees_callers else plan.cap
+    released = _span(usual(plan, least), usual(plan, plan.cap))
     unseen = "" if f.sees_callers else " as they cannot be seen"
     cut = f", where SETTLE has {plan.settle:g} s of {plan.cap:g} s" if plan.settle < plan.cap else ""
     return (
         f"A drain now: {roads}{skipped}; proof in about {PROOF:g} s, callers {_span(least, plan.cap)}{unseen}; "
-        f"the app is released after about {usual}, after {late:g} s at the latest{cut}."
+        f"the app is released after about {released}, after {late:g} s at the latest{cut}."
     )
 
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from sidecar.lease import Port, Release
 from sidecar.registration import OPENAPI, Road
 from sidecar.settings import duration_text
+from sidecar.traffic import BLIND, PROCFS
 
 from .budget import arithmetic, cover
 from .checks import Check, Verdict, check, listed
@@ -72,11 +73,11 @@ def traffic(f: Findings) -> Check:
         return check("traffic", Verdict.UNKNOWN, detail, step)
     cap = f"the cap of {rules.plan.cap:g} s"
     why = f" ({told.reason})" if told.reason else ""
-    if told.source == "blind":
+    if told.source == BLIND:
         return check(
             "traffic", Verdict.WARNING, f"callers cannot be seen{why}: SETTLE always lasts until {cap}", SEEING
         )
-    if told.source == "procfs":
+    if told.source == PROCFS:
         detail = f"connections are seen, but not their use{why}: who keeps one open is waited for until {cap}"
         return check("traffic", Verdict.WARNING, detail, SEEING)
     if told.reason:

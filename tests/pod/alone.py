@@ -5,11 +5,8 @@ A network namespace belongs to a thread and to what that starts, so each scenari
 
 import asyncio
 import ctypes
-import fcntl
 import functools
 import os
-import socket
-import struct
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -17,10 +14,10 @@ from contextlib import suppress
 
 from needs import lacking
 from pod.together import Scenario, Stage, side_by_side
+from programs.raise_lo import raise_lo
 
 
 CLONE_NEWNET = 0x40000000
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,5 +73,4 @@ def _leave() -> None:
     """Give this thread a network of which only loopback is there."""
     if _libc.unshare(CLONE_NEWNET):
         lacking(f"no network namespace for each pod: {os.strerror(ctypes.get_errno())}; run it as root")
-    with socket.socket() as any_socket:
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+    raise_lo()

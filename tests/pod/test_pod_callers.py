@@ -9,8 +9,8 @@ import shutil
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -23,15 +23,15 @@ from pod.alone import alone
 from pod.callers import Caller, calling
 from pod.scene import NODE, SHOP, Scene, scene
 
+from sidecar.drain import SAMPLE_DRAINING, VANISHED_FOR
+from sidecar.settle import NOBODY
+
 
 pytestmark = pytest.mark.long
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 FLOOR = QUIET = 3.0
 FACTOR = 3
-NOBODY = 12  # look-backs without any caller, after which nobody is believed to call
-SAMPLE = 0.5
-VANISHED_FOR = 2.0  # a listener that is gone for so long does not come back
 BUSY = 1.5  # seconds that a busy machine may cost
 LOOK_BACK, LONG_LOOK_BACK, SHORTEST_LOOK_BACK = 10.0, 20.0, 3.0
 CAP, LONG_CAP = 10.0, 40.0
@@ -39,7 +39,7 @@ GRACE = 90
 PINGED = 2.0  # seconds between two of them: so that none is missed in what a caller owes
 PROBED = 17.0  # seconds after which probes are known for what they are
 CONSUMER, OTHER, MESH, SCRAPER, GATEWAY = "127.1.0.1", "127.1.0.2", "127.0.0.6", "127.9.0.1", "10.9.0.1"
-WITHOUT_NETLINK = (sys.executable, str(PROGRAMS / "without_netlink.py"))
+WITHOUT_NETLINK = (sys.executable, str(PROGRAMS / "confined.py"), "no-netlink")
 WITHOUT_PROC_NET = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc/$$/net && exec "$@"', "sh")
 NEW_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
@@ -79,14 +79,15 @@ async def pod(
         yield made
 
 
-@contextmanager
-def tls() -> Iterator[tuple[str, ssl.SSLContext]]:
-    """The app's key with its certificate, and what its callers trust."""
+@asynccontextmanager
+async def pod_with_tls() -> AsyncIterator[tuple[Scene, Caller]]:
+    """A pod whose app has a key, and a caller that trusts its certificate."""
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     with authority.issue_cert("shop").private_key_and_cert_chain_pem.tempfile() as pem:
-        yield pem, trusting
+        async with pod("--tls", pem) as s:
+            yield s, Caller(s, CONSUMER, trusting)
 
 
 # -- drains ----------------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class Drained:
         assert (self.settle["outcome"], self.settle["detail"][:6]) == ("met", "quiet:"), self.settle
         clean = self.answered - self.settle["seconds"]
         due = max(clean + FLOOR, newest.answered + owed)
-        latest = max(due, newest.answered + FACTOR * newest.paused) + SAMPLE + BUSY
+        latest = max(due, newest.answered + FACTOR * newest.paused) + SAMPLE_DRAINING + BUSY
         assert due - 0.1 <= self.answered <= latest, f"{self.answered - due:.2f} s late: {self.settle}"
 
     def assert_capped(self, *reasons: str) -> None:
@@ -154,7 +155,6 @@ async def watch(seconds: float = LOOK_BACK) -> None:
 
 async def assert_waited_for(s: Scene, caller: Caller, gap: float) -> None:
     """It calls once more, which is later than most would wait, and is waited for by its own measure."""
-    await watch(LONG_LOOK_BACK)
     drained = asyncio.create_task(drain(s))
     await s.until("unlisted")
     await caller.until_answered(caller.answers + 1)
@@ -167,6 +167,7 @@ async def test_a_call_in_5_s_holds_over_a_kept_connection() -> None:
     async with pod(look_back=LONG_LOOK_BACK, cap=LONG_CAP) as s:
         caller = Caller(s, CONSUMER)
         async with calling(caller.kept(5)):
+            await watch(LONG_LOOK_BACK)
             await assert_waited_for(s, caller, 5)
 
 
@@ -175,6 +176,7 @@ async def test_a_call_in_5_s_holds_over_a_connection_of_its_own() -> None:
     async with pod(look_back=LONG_LOOK_BACK, cap=LONG_CAP) as s:
         caller = Caller(s, CONSUMER)
         async with calling(caller.anew(5)):
+            await watch(LONG_LOOK_BACK)
             await assert_waited_for(s, caller, 5)
 
 
@@ -185,11 +187,7 @@ async def test_a_call_in_6_s_holds_beside_a_busy_caller() -> None:
         async with calling(rare.kept(6), busy.anew(0.05)):
             await watch(LONG_LOOK_BACK)
             busy.stopped.set()
-            drained = asyncio.create_task(drain(s))
-            await s.until("unlisted")
-            await rare.until_answered(rare.answers + 1)
-            rare.stopped.set()
-            (await drained).assert_released(rare, FACTOR * 6)
+            await assert_waited_for(s, rare, 6)
 
 
 @alone
@@ -209,8 +207,7 @@ async def test_a_busy_caller_costs_the_floor_and_the_quiet() -> None:
         caller = Caller(s, CONSUMER)
         async with calling(caller.kept(0.02)):
             await watch()
-            drained = await drain_until_it_stops(s, caller, after=0.1)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller, after=0.1)).assert_released(caller)
 
 
 @alone
@@ -246,8 +243,7 @@ async def test_a_long_request_holds_over_a_kept_connection() -> None:
         caller = Caller(s, CONSUMER)
         async with calling(caller.kept(0.1, last="/slow?seconds=5")):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 # -- what is no call -------------------------------------------------------------------------------------------------
@@ -259,8 +255,7 @@ async def test_idle_pools_do_not_hold() -> None:
         caller, idle = Caller(s, CONSUMER), Caller(s, OTHER)
         async with calling(caller.kept(0.05, connections=20), idle.idle(5)):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 @alone
@@ -269,8 +264,7 @@ async def test_pings_do_not_hold() -> None:
         caller = Caller(s, CONSUMER)
         async with calling(caller.grpc(0.1, ping=PINGED)):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
             assert caller.pings > 5
 
 
@@ -280,8 +274,7 @@ async def test_heartbeats_do_not_hold() -> None:
         caller, silent = Caller(s, CONSUMER), Caller(s, OTHER)
         async with calling(caller.dubbo(0.1, heartbeat=PINGED), silent.dubbo(inf, heartbeat=PINGED)):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
             assert min(caller.pings, silent.pings) > 5
 
 
@@ -292,8 +285,7 @@ async def test_probes_do_not_hold() -> None:
         probes = (kubelet.http_probe(1, "/ready"), kubelet.http_probe(2, "/live"), kubelet.tcp_probe(5))
         async with calling(caller.kept(0.1), *probes):
             await watch(PROBED)
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
             assert kubelet.answers > PROBED
 
 
@@ -314,8 +306,7 @@ async def test_a_crowd_that_is_one_caller_by_the_users_word() -> None:
         caller = Caller(s, MESH)
         async with calling(caller.anew(0.1)):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 # -- TLS makes no difference -----------------------------------------------------------------------------------------
@@ -323,45 +314,30 @@ async def test_a_crowd_that_is_one_caller_by_the_users_word() -> None:
 
 @alone
 async def test_tls_over_a_kept_connection() -> None:
-    with tls() as (pem, trusting):
-        async with pod("--tls", pem) as s:
-            caller = Caller(s, CONSUMER, trusting)
-            async with calling(caller.kept(0.05, last="/slow?seconds=5")):
-                await watch()
-                drained = await drain_until_it_stops(s, caller)
-                drained.assert_released(caller)
+    async with pod_with_tls() as (s, caller), calling(caller.kept(0.05, last="/slow?seconds=5")):
+        await watch()
+        (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 @alone
 async def test_tls_over_connections_of_their_own() -> None:
-    with tls() as (pem, trusting):
-        async with pod("--tls", pem) as s:
-            caller = Caller(s, CONSUMER, trusting)
-            async with calling(caller.anew(0.1)):
-                await watch()
-                drained = await drain_until_it_stops(s, caller)
-                drained.assert_released(caller)
+    async with pod_with_tls() as (s, caller), calling(caller.anew(0.1)):
+        await watch()
+        (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 @alone
 async def test_tls_and_pings() -> None:
-    with tls() as (pem, trusting):
-        async with pod("--tls", pem) as s:
-            caller = Caller(s, CONSUMER, trusting)
-            async with calling(caller.grpc(0.1, ping=PINGED)):
-                await watch()
-                drained = await drain_until_it_stops(s, caller)
-                drained.assert_released(caller)
+    async with pod_with_tls() as (s, caller), calling(caller.grpc(0.1, ping=PINGED)):
+        await watch()
+        (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 @alone
 async def test_tls_of_a_caller_that_goes_on() -> None:
-    with tls() as (pem, trusting):
-        async with pod("--tls", pem) as s:
-            caller = Caller(s, CONSUMER, trusting)
-            async with calling(caller.anew(0.1)):
-                await watch()
-                (await drain(s)).assert_still_calling(CONSUMER)
+    async with pod_with_tls() as (s, caller), calling(caller.anew(0.1)):
+        await watch()
+        (await drain(s)).assert_still_calling(CONSUMER)
 
 
 # -- gateways --------------------------------------------------------------------------------------------------------
@@ -385,8 +361,7 @@ async def test_probes_through_the_gateway_do_not_hold() -> None:
         caller, kubelet = Caller(s, CONSUMER), Caller(s, kubelets)
         async with calling(caller.kept(0.1), kubelet.http_probe(1, "/ready"), kubelet.tcp_probe(5)):
             await watch(PROBED)
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_released(caller)
+            (await drain_until_it_stops(s, caller)).assert_released(caller)
 
 
 @alone
@@ -396,8 +371,7 @@ async def test_calls_through_the_gateway_hold() -> None:
         caller, kubelet = Caller(s, everybody), Caller(s, everybody)
         async with calling(caller.kept(0.3), kubelet.http_probe(1, "/ready")):
             await watch(PROBED)
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_capped("many callers may be behind")
+            (await drain_until_it_stops(s, caller)).assert_capped("many callers may be behind")
 
 
 # -- callers that go on ----------------------------------------------------------------------------------------------
@@ -418,11 +392,10 @@ async def test_whoever_is_still_calling_at_the_cap_is_named_everywhere() -> None
             assert traffic["rhythms"] == {"known": 2, "unknown": 0, "many": 0}
             assert {row["peer"] for row in traffic["callers"]} == {CONSUMER, OTHER}
 
-            drained = await drain_until_it_stops(s, quick)
-            drained.assert_still_calling(CONSUMER)
+            (await drain_until_it_stops(s, quick)).assert_still_calling(CONSUMER)
             caller.stopped.set()
             (row,) = (await s.report())["callers"]
-            assert row["last_seen_s"] < SAMPLE + BUSY
+            assert row["last_seen_s"] < SAMPLE_DRAINING + BUSY
             assert row["rhythm_s"] < BUSY
         s.double.naming.close_connection("app")
         await s.pod.containers["app"].stop(5)
@@ -455,8 +428,7 @@ async def test_a_mesh_holds_when_it_has_stopped() -> None:
         caller = Caller(s, MESH)
         async with calling(caller.anew(0.05)):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_capped("many callers may be behind")
+            (await drain_until_it_stops(s, caller)).assert_capped("many callers may be behind")
 
 
 @alone
@@ -492,8 +464,7 @@ async def test_calls_of_the_node_hold_when_they_have_stopped() -> None:
         caller = Caller(s, NODE)
         async with calling(caller.kept(0.2)):
             await watch()
-            drained = await drain_until_it_stops(s, caller)
-            drained.assert_capped("many callers may be behind")
+            (await drain_until_it_stops(s, caller)).assert_capped("many callers may be behind")
 
 
 # -- what is not known -----------------------------------------------------------------------------------------------
@@ -507,8 +478,7 @@ async def test_a_caller_seen_twice_holds() -> None:
             await caller.once()
             await caller.once()
             await watch()
-            drained = await drain_until_it_stops(s, busy)
-            drained.assert_capped("is not known")
+            (await drain_until_it_stops(s, busy)).assert_capped("is not known")
 
 
 @alone

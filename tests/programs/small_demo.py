@@ -1,14 +1,11 @@
 """A small demo, and what its sidecars know of their callers meanwhile. It takes a network namespace of its own.
 
-unshare --net python small_demo.py WAY...
+unshare --net python raise_lo.py python small_demo.py WAY...
 """
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import socket
-import struct
 import sys
 from typing import Any
 
@@ -20,7 +17,6 @@ from sidecar.demo.roll import play, verdict
 from sidecar.demo.show import Silent, as_line
 
 
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 SCALE = Scale(cache=1.0, longest_cache=10.0, consumers=2, look_back=5.0, warm_up=6.0)
 
 
@@ -39,8 +35,6 @@ async def look(seen: dict[str, list[dict[str, Any]]]) -> None:
 
 async def main() -> None:
     """Play, and print the results as one line."""
-    with socket.socket() as any_socket:
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
     seen: dict[str, list[dict[str, Any]]] = {}
     looking = asyncio.create_task(look(seen))
     results, reports = await play(sys.argv[1:], SCALE, Silent(sys.stderr))

@@ -1,19 +1,13 @@
-"""A sidecar's look at the traffic, under whatever it is started with and whatever it denies itself.
+"""A sidecar's look at the traffic: find out what works here, watch some traffic of our own, say it as JSON.
 
-python sockets_look.py raise-lo COMMAND...        bring loopback up, as root, and become that command
-python sockets_look.py look [--seccomp PROFILE]   find out what works, watch some traffic of our own, say it as JSON
+python sockets_look.py
 """
 
-import argparse
 import asyncio
-import ctypes
 import errno
-import fcntl
 import json
 import os
-import platform
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterable
@@ -24,55 +18,7 @@ from sidecar.ports import Unavailable
 from sidecar.traffic import Reading
 
 
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
-AF_NETLINK, AF_ALG, AF_VSOCK, SOL_NETLINK = 16, 38, 40, 270
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
-ALLOW, REFUSE = 0x7FFF0000, 0x00050000  # the latter with an errno
-CALLS = {
-    "x86_64": {"socket": 41, "setsockopt": 54, "mount": 165, "unshare": 272, "keyctl": 250, "bpf": 321},
-    "aarch64": {"socket": 198, "setsockopt": 208, "mount": 40, "unshare": 97, "keyctl": 219, "bpf": 280},
-}
-
-Denial = tuple[str, int, int, int]  # system call, which of its arguments, its value, errno
-
-
-def every(call: str) -> Denial:
-    """A denial of a call whatever its arguments."""
-    return call, -1, 0, errno.EPERM
-
-
-PROFILES: dict[str, tuple[Denial, ...]] = {
-    # What containers are denied by default and what comes near: other families, and calls that need a capability.
-    "runtime-default": (
-        ("socket", 0, AF_ALG, errno.EAFNOSUPPORT),
-        ("socket", 0, AF_VSOCK, errno.EPERM),
-        *map(every, ("mount", "unshare", "keyctl", "bpf")),
-    ),
-    "no-netlink": (("socket", 0, AF_NETLINK, errno.EPERM),),
-    "no-such-family": (("socket", 0, AF_NETLINK, errno.EAFNOSUPPORT),),
-    "no-groups": (("setsockopt", 1, SOL_NETLINK, errno.EPERM),),
-}
-
-
-def confine(denials: tuple[Denial, ...]) -> None:
-    """Have the kernel refuse these to this process from here on, by a real seccomp filter."""
-    number = CALLS[platform.machine()]
-    program = []
-    for call, argument, value, error in denials:
-        program += [(0x20, 0, 0, 0), (0x15, 0, 1 if argument < 0 else 3, number[call])]  # the call's number: this one?
-        if argument >= 0:
-            program += [(0x20, 0, 0, 16 + 8 * argument), (0x15, 0, 1, value)]  # the argument's lower half: this one?
-        program += [(0x06, 0, 0, REFUSE | error)]
-    program += [(0x06, 0, 0, ALLOW)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
-    filter_ = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
-    libc = ctypes.CDLL(None, use_errno=True)
-    for arguments in (
-        (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-        (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filter_), 0, 0),
-    ):
-        if libc.prctl(*arguments):
-            raise OSError(ctypes.get_errno(), "prctl")
+AF_NETLINK, AF_VSOCK = 16, 40
 
 
 @dataclass
@@ -164,19 +110,4 @@ async def look() -> Told:
     return told
 
 
-def main() -> None:
-    """Do what is told."""
-    if sys.argv[1] == "raise-lo":
-        with socket.socket() as any_socket:
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
-        os.execvp(sys.argv[2], sys.argv[2:])
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["look"])
-    parser.add_argument("--seccomp", choices=sorted(PROFILES))
-    options = parser.parse_args()
-    if options.seccomp:
-        confine(PROFILES[options.seccomp])
-    sys.stdout.write(json.dumps(asdict(asyncio.run(look()))) + "\n")
-
-
-main()
+sys.stdout.write(json.dumps(asdict(asyncio.run(look()))) + "\n")

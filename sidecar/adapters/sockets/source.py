@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sidecar.ports import Unavailable
-from sidecar.traffic import Listener, Reading, Socket
+from sidecar.traffic import BLIND, NETLINK, PROCFS, Listener, Reading, Socket
 
 from . import procfs
 from .events import BUFFER, Events
@@ -14,7 +14,6 @@ from .netlink import CONNECTED, LISTEN, ask
 from .proofs import listening, why_unseen, why_untold
 
 
-NETLINK, PROCFS, BLIND = "netlink", "procfs", "blind"
 MOST = 1.4  # seconds for finding out what works
 LISTENING = frozenset({LISTEN})
 FEW = 200  # connections that are looked at faster than a thread is told to: within 1.5 ms
