@@ -43,7 +43,7 @@ test-processes:
 
 CORE := plan evidence removal probes settle wire lease wishes drain report
 cover: .venv  ## the branch coverage gate on the core
-	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py probes.py settle.py wire.py drain.py report.py scenarios.py inside.py callers.py) \
+	$(PYTEST) -q $(addprefix tests/test_,plan.py removal.py probes.py settle.py wire.py drain.py report.py scenarios.py inside.py callers.py departures.py) \
 	  $(addprefix --cov=sidecar.,$(CORE)) --cov-branch --cov-report=term-missing --cov-fail-under=98
 
 # Two parts beside each other, each with servers of its own; both are mostly waiting.

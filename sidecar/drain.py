@@ -94,6 +94,7 @@ class Rules:
     kubernetes: bool = False
     residue: Residue = Residue.OURS
     kill: bool = False
+    init: bool = False  # we have started the app: what stops us stops it after the drain, and its end is ours
     roads: tuple[Road, ...] = ()  # by which the app itself may be asked, in this order
     actuator: bool = False  # whether the app can be asked who it is
     app_stop_assumed: bool = False  # APP_STOP is not set: a longer wait that is built into the app counts
@@ -228,9 +229,10 @@ class Drain:
             yield Knock(self._app_ports())
         if lease.life is not None and lease.life.pid is not None:
             yield AwaitExit(lease.life)
-        if self.rules.release is not Release.HOOK and lease.stopping and lease.released_at is not None:
+        release = lease.release(self.rules.release)
+        if release is not Release.HOOK and lease.stopping and lease.released_at is not None:
             if lease.signalled_at is None and lease.signal_error is None:
-                yield Signal(lease.life, kill=False) if self.rules.release is Release.SIGNAL else Shutdown()
+                yield Signal(lease.life, kill=False) if release is Release.SIGNAL else Shutdown()
             elif self.rules.kill and lease.killed_at is None and now >= self._kill_at(lease):
                 yield Signal(lease.life, kill=True)
 
@@ -580,6 +582,8 @@ class Drain:
     def _triggered(self, event: Triggered, now: float) -> "Drain":
         if self.state is State.ENDED:
             return self
+        if event.trigger is Trigger.EXIT:
+            return self._departed(event, now)
         stopped = event.trigger in {Trigger.SIGTERM, Trigger.SIGINT}
         told = replace(self, stop=self.stop or stopped, nodes=event.nodes)
         lease = self.lease
@@ -594,6 +598,17 @@ class Drain:
         if event.trigger is Trigger.HOOK:
             return told._with(hook_at=now)
         return told
+
+    def _departed(self, event: Triggered, now: float) -> "Drain":
+        """The app that we have started has ended: in a drain, or by itself."""
+        told = replace(self, stop=True, nodes=event.nodes)
+        lease = self._running
+        if lease is not None:
+            return told._with(exited_at=now if lease.exited_at is None else lease.exited_at)
+        if not self.known:
+            return told._end(now)
+        started = told._start(event, now)._with(exited_at=now)
+        return replace(started, lease=started._each(lambda r: r.depart(now)))
 
     def _start(self, event: Triggered, now: float) -> "Drain":
         if self.lease is not None and self.lease.exited_at is not None and self.stop and self.state is State.RELEASED:
@@ -612,6 +627,7 @@ class Drain:
             elsewhere=self.looks_elsewhere,
             nothing=not self.registers,
             mark=event.mark,
+            init=self.rules.init,
         )
         return replace(
             self,
@@ -831,7 +847,7 @@ class Drain:
         if not self.stop:
             expired = now >= lease.grace_end + LEASE_SLACK and listens and lease.signalled_at is None
             return self._give_back(lease, Outcome.LEASE_EXPIRED, "lease_expired", now) if expired else self
-        alone = lease.hook_at is None and self.rules.release is Release.HOOK
+        alone = lease.hook_at is None and lease.release(self.rules.release) is Release.HOOK
         written = lease.dealt_at is not None or now >= lease.started + removal.WRITE_TIMEOUT
         if alone and listens and written and not self.rules.kubernetes:
             return self._end(now)  # our exit is the release: whoever stops us stops the app next
@@ -842,7 +858,10 @@ class Drain:
     def _last_moment(self, lease: Lease) -> float:
         """When this process, told to stop, has to be gone."""
         told = lease.sigterm_at if lease.sigterm_at is not None else lease.started
-        return max(lease.grace_end - LAST_WORD, told + VANISHED_FOR)
+        last = max(lease.grace_end - LAST_WORD, told + VANISHED_FOR)
+        if lease.init and lease.exited_at is not None:  # whoever waits for its exit code has waited for long enough
+            return min(last, lease.exited_at + EVIDENCE_AFTER_EXIT)
+        return last
 
     def _after_exit(self, lease: Lease, now: float) -> "Drain":
         if any(r.goal is Goal.OUT for r in lease.removals):

@@ -29,6 +29,7 @@ class Trigger(StrEnum):
     MANUAL = "manual"  # a person, not a stop: uses only roads that can be undone, and signals nobody
     SIGTERM = "sigterm"
     SIGINT = "sigint"
+    EXIT = "exit"  # the app has ended by itself, and we are its init: what it left in Nacos is looked after
 
 
 class Release(StrEnum):
@@ -124,6 +125,7 @@ class Lease:
     ill: bool = False  # by its own health endpoint
     nothing: bool = False  # the app says that it does not register
     mark: str = ""  # what our disabling write leaves in the record
+    init: bool = False  # we are the app's init, and what stops us stops it
     dealt_at: float | None = None  # every removal has an answer to its write, or needs none
     proved_at: float | None = None
     proved_on: int = 0  # nodes
@@ -142,6 +144,10 @@ class Lease:
     final_at: float | None = None
     proved_at_release: bool = False
     settled_from: float | None = None  # SETTLE's clock, as it stood at the release
+
+    def release(self, configured: Release) -> Release:
+        """How the app learns that it may stop. An init passes on what it was told itself."""
+        return Release.SIGNAL if self.init and self.sigterm_at is not None else configured
 
     @property
     def deadline(self) -> float:

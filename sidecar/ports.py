@@ -57,6 +57,9 @@ class Registry(Protocol):
     async def sweep(self, node: str, instance: Instance, *, weight: float) -> None:
         """Enable the record of an instance that is gone. Only while Nacos' expiry mark stands. Raises NotThere."""
 
+    async def delete(self, node: str, instance: Instance) -> None:
+        """Delete an instance that was kept alive by beats. Says yes and does nothing for any other. Idempotent."""
+
     async def publisher(self, node: str, instance: Instance) -> Publisher:
         """Who holds it in the registry; UNKNOWN where this generation of servers does not tell."""
 

@@ -8,6 +8,7 @@ Laws of this file
 
 A removal lives from the trigger to the end of the lease and changes its goal on the way: OUT while the app that is
 drained lives, CLEAN once it has exited, BACK when the lease is given back. OUT may fall back from proved to listed.
+Where the app has ended by itself it is GONE from the start, and never disabled: its restart would be born so.
 
 What the app does when asked differs by its version: a true removal, an `enabled=false` of its own, or nothing
 (rollout-baseline.md section 3). So after such a road the unfiltered record is read: absent means removed, disabled
@@ -54,6 +55,7 @@ class Goal(StrEnum):
     OUT = "out"
     CLEAN = "clean"
     BACK = "back"
+    GONE = "gone"  # its app ended by itself: what beats kept alive is deleted, the rest is seen to go
 
 
 class Fate(StrEnum):
@@ -118,6 +120,16 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the record of an app that has stopped. Only what beats kept alive goes by that (nacos-measured.md 2)."""
+
+    instance: Instance
+    node: str
+    attempt: int
+    timeout: float = WRITE_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
 class Offline:
     """Ask the app itself to leave Nacos. It may be registered several times: one call is for all of them."""
 
@@ -135,7 +147,7 @@ class Online:
     timeout: float = WRITE_TIMEOUT
 
 
-Write = Disable | Enable | Sweep | Offline | Online
+Write = Disable | Enable | Sweep | Delete | Offline | Online
 Effect = Read | Look | Write
 
 
@@ -159,7 +171,7 @@ class Acknowledged:
 class Absent:
     """A write was answered with Nacos' own 'no such instance'; nothing was written."""
 
-    effect: Disable | Enable | Sweep
+    effect: Disable | Enable | Sweep | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +273,7 @@ class Removal(Evidence):
     @property
     def reading(self) -> bool:
         """Whether the consumers' view is still of interest: until it is proved, or a new life may begin."""
-        return self.goal is Goal.OUT or (self.goal is Goal.CLEAN and not self.proved)
+        return self.goal is Goal.OUT or (self.goal in {Goal.CLEAN, Goal.GONE} and not self.proved)
 
     @property
     def dealt(self) -> bool:
@@ -311,6 +323,15 @@ class Removal(Evidence):
         if record is not None and record_at is not None and now - record_at <= SNAPSHOT_AGE:
             return replace(removal, look_at=now + LOOK_PERIOD)._decide(now, by)
         return replace(removal, look_at=now, look_timeout=FIRST_LOOK_TIMEOUT)
+
+    def depart(self, now: float) -> "Removal":
+        """Its app has ended by itself. What a connection holds goes with it; what is persistent is not ours to end."""
+        left = replace(self, goal=Goal.GONE, decided=True, write_at=None, look_at=None)
+        if self.publisher is Publisher.PERSISTENT or (self.record is not None and not self.record.ephemeral):
+            return replace(left, ending="a persistent instance stays")
+        if self.publisher in {Publisher.GRPC, Publisher.BATCH}:
+            return replace(left, ending="its connection takes it along")
+        return left._schedule(now)
 
     def clean_up(self, now: float, *, sweep: bool = True) -> "Removal":
         """The drained app has exited: see whether the record it left can be made harmless. The reading goes on."""
@@ -382,6 +403,8 @@ class Removal(Evidence):
                     yield Online(self.asked.name, self.writes)
                 case Goal.BACK:
                     yield Enable(self.instance, self.writer, weight, self.writes)
+                case Goal.GONE:
+                    yield Delete(self.instance, self.writer, self.writes)
 
     def wake(self) -> Iterator[float]:
         """The moments at which the wishes change by themselves."""
@@ -496,6 +519,8 @@ class Removal(Evidence):
                 return known._swept_or_not(record, now)
             case Goal.BACK:
                 return known._back_or_not(record, now)
+            case Goal.GONE:
+                return replace(known, ending=NOTHING) if record is None else known._schedule(now)
 
     def _revealed(self, record: Record | None, now: float) -> "Removal":
         """The record tells whether the app has removed or disabled the instance."""
@@ -579,6 +604,8 @@ class Removal(Evidence):
             case Goal.BACK:
                 enabled = now if isinstance(event, Acknowledged) else self.enabled_at
                 return replace(written, enabled_at=enabled, look_at=now + BACK_CONFIRM)
+            case Goal.GONE:
+                return replace(written, ending="deleted: its app had stopped")
 
     def _unwritten(self, event: Failed, now: float) -> "Removal":
         if isinstance(event.effect, Offline):

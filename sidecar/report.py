@@ -201,6 +201,8 @@ def _release(lease: Lease, release: Release, released: float) -> PhaseReport | N
         return PhaseReport(Phase.RELEASE, Ending.FAILED, 0.0, lease.signal_error)
     if lease.signalled_at is not None:
         told = "SIGTERM sent to the app" if release is Release.SIGNAL else "the app's shutdown endpoint was called"
+        if lease.release(Release.HOOK) is Release.SIGNAL:
+            told = "what we were told was passed on to the app"
         return PhaseReport(Phase.RELEASE, Ending.MET, lease.signalled_at - released, told)
     if lease.exited_at is not None or lease.final_at is not None:
         return PhaseReport(Phase.RELEASE, Ending.SKIPPED, 0.0, "no signal was needed")
@@ -311,7 +313,7 @@ def _notes(lease: Lease) -> Iterator[str]:
         )
     if lease.elsewhere:
         yield "nobody listens on the registered port here, so the app's exit cannot be seen: set NACOS_DRAIN_APP_PORTS"
-    if lease.hook_at is None and lease.sigterm_at is not None:
+    if lease.hook_at is None and lease.sigterm_at is not None and not lease.init:
         yield "no preStop hook reached this sidecar"
     if lease.signal_error:
         yield f"the app was not told to stop: {lease.signal_error}"

@@ -133,7 +133,8 @@ class Runner:
         told = lease if lease is not None else self.drain.lease
         if told is None:
             return None
-        return report(told, self.drain.settle, self.drain.rules.release, self._loop.time(), self.wall)
+        release = told.release(self.drain.rules.release)
+        return report(told, self.drain.settle, release, self._loop.time(), self.wall)
 
     def wall(self, moment: float) -> str:
         """A loop time as RFC 3339."""
@@ -232,7 +233,7 @@ class Runner:
             async with self._slot(effect), asyncio.timeout(effect.timeout):
                 return await (self._out(effect) if isinstance(effect, removal.Effect) else self._here(effect))
         except NotThere:
-            if isinstance(effect, removal.Disable | removal.Enable | removal.Sweep):
+            if isinstance(effect, removal.Disable | removal.Enable | removal.Sweep | removal.Delete):
                 return removal.Absent(effect)
             return _failed(effect, "not there")
         except TimeoutError:
@@ -270,6 +271,9 @@ class Runner:
                 return removal.Acknowledged(effect)
             case removal.Sweep(instance, node):
                 await self._registry.sweep(node, instance, weight=effect.weight)
+                return removal.Acknowledged(effect)
+            case removal.Delete(instance, node):
+                await self._registry.delete(node, instance)
                 return removal.Acknowledged(effect)
             case removal.Offline(road):
                 await self._door(road).offline(road)

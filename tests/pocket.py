@@ -11,7 +11,7 @@ from sidecar.drain import Drain, Rules
 from sidecar.lease import App, Lease, Life, Port, State, Trigger
 from sidecar.plan import fit
 from sidecar.registration import Identity, Instance, Publisher, Record, Service
-from sidecar.removal import Absent, Acknowledged, Disable, Enable, Found, Look, Offline, Online, Read, Sweep
+from sidecar.removal import Absent, Acknowledged, Delete, Disable, Enable, Found, Look, Offline, Online, Read, Sweep
 from sidecar.removal import Failed as NotDone
 from sidecar.settle import Settle
 from sidecar.traffic import Listener, Reading, Socket
@@ -205,7 +205,7 @@ class Pocket:
                 if self.obeys or effect.kill:
                     self.exit()
                 return Signalled(effect)
-            case Disable() | Enable() | Sweep():
+            case Disable() | Enable() | Sweep() | Delete():
                 return self.written(effect)
             case Offline() | Online() | Identify() | Inquire() | Shutdown():
                 return self.inside(effect)
@@ -255,7 +255,7 @@ class Pocket:
                     self.register()
                 return Acknowledged(effect)
 
-    def written(self, effect: Disable | Enable | Sweep) -> Event:
+    def written(self, effect: Disable | Enable | Sweep | Delete) -> Event:
         """A write lands; what comes back."""
         self.wrote.append((self.now, type(effect).__name__.lower()))
         if isinstance(effect, Sweep):
@@ -263,6 +263,10 @@ class Pocket:
                 self.record = replace(self.record, enabled=True, mark="")
             swept, self.left = self.left, None
             return Acknowledged(effect) if swept or self.record else Absent(effect)
+        if isinstance(effect, Delete):  # says yes to everybody
+            if self.publisher is Publisher.BEAT:
+                self.unregister()
+            return Acknowledged(effect)
         if self.record is None:
             return Absent(effect)
         off = isinstance(effect, Disable)

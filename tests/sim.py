@@ -150,6 +150,11 @@ class SimNacos:
         await self._call(node, "write", "sweep")
         self.left.pop(instance, None)
 
+    async def delete(self, node: str, instance: Instance) -> None:
+        await self._call(node, "write", "delete")
+        if self.holder is Publisher.BEAT:
+            self.deregister(instance)
+
     async def publisher(self, node: str, instance: Instance) -> Publisher:
         return self.holder
 

@@ -15,7 +15,7 @@ from pocket import SHOP, Pocket, rules
 from sidecar.drain import Refusal
 from sidecar.lease import App, Life, Outcome, Port, Release, Residue, State, Trigger, Why
 from sidecar.registration import Publisher, Record, Road
-from sidecar.removal import Disable, Enable, Look, Offline, Online, Sweep, Write
+from sidecar.removal import Delete, Disable, Enable, Look, Offline, Online, Sweep, Write
 from sidecar.report import Phase, phases, report
 from sidecar.settle import Clause, Rule
 from sidecar.wishes import Asked, AwaitExit, Roster, Shutdown, Signal, Survey, Surveyed, Tick
@@ -742,7 +742,7 @@ class DrainMachine(RuleBasedStateMachine):
                     assert drain.state in {State.DRAINING, State.RELEASED}
                     assert self.w.lease.exited_at is None
                     assert write.mark.startswith("mark/")
-                case Sweep():
+                case Sweep() | Delete():
                     assert self.w.lease.exited_at is not None
                 case Enable():
                     assert drain.state is State.RESTORING

@@ -147,6 +147,12 @@ class App:
             service = DoubleService(app.service, app.group, app.namespace)
             assert self._backend.double.naming.deregister(service, self._connection)
 
+    async def crash(self) -> None:
+        """Beat no more. Only an app that beats can."""
+        assert isinstance(self._http, BeatApp)
+        http, self._http = self._http, None
+        await http.crash()
+
     async def close(self) -> None:
         """End with the test; gRPC clients end by themselves."""
         if self._http is not None:

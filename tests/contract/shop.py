@@ -57,6 +57,9 @@ class Client:
     async def sweep(self) -> None:
         await self.nacos.sweep(self.node, APP, weight=1.0)
 
+    async def delete(self) -> None:
+        await self.nacos.delete(self.node, APP)
+
     @property
     def result(self) -> str:
         """What the last request was counted as."""
@@ -64,7 +67,7 @@ class Client:
 
 
 LISTS: tuple[Called, ...] = (Client.read, Client.look)
-WRITES: tuple[Called, ...] = (Client.disable, Client.enable, Client.sweep)
+WRITES: tuple[Called, ...] = (Client.disable, Client.enable, Client.sweep, Client.delete)
 ALL = (*LISTS, *WRITES)
 
 

@@ -199,6 +199,33 @@ async def test_after_a_sweep_within_the_minute_the_next_life_is_born_enabled(
     assert (await there(nacos, app)).metadata == ITS_OWN
 
 
+@on_each_kind(kinds=("beat",))
+async def test_a_crashed_app_whose_beats_kept_it_is_deleted_and_leaves_nothing(
+    nacos: Backend, client: Client, kind: Kind
+) -> None:
+    app = nacos.app(kind, weight=2.0)
+    await app.join()
+    await nacos.observer.until(app.instance, listed=True)
+    await app.crash()
+    await client.nacos.delete(client.node, app.key)
+    await nacos.observer.until(app.instance, listed=False)
+    await gone(nacos, app)
+    await client.nacos.delete(client.node, app.key)  # once more is no mistake
+    await app.join()
+    await nacos.observer.until(app.instance, listed=True)  # and its restart is not born disabled
+
+
+@on_each_kind(*MODERN, kinds=("grpc",))
+async def test_a_delete_says_yes_and_leaves_what_a_connection_holds(nacos: Backend, client: Client, kind: Kind) -> None:
+    app = nacos.app(kind)
+    await app.join()
+    await nacos.observer.until(app.instance, listed=True)
+    await client.nacos.delete(client.node, app.key)
+    await client.disable(app)  # a write that works, and is seen: by then the other one would have been, too
+    await nacos.observer.until(app.instance, listed=False)
+    assert (await there(nacos, app)).enabled is False
+
+
 @on_each_kind("1.4", kinds=("beat", "persistent"))
 async def test_on_1x_nothing_outlives_an_instance(nacos: Backend, client: Client, kind: Kind) -> None:
     app = nacos.app(kind, metadata=ITS_OWN)

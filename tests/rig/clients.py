@@ -216,6 +216,11 @@ class BeatApp(OpenApi):
         self._beating.cancel()
         await asyncio.wait([self._beating])
 
+    async def crash(self) -> None:
+        """Be gone without a word."""
+        await self.silence()
+        await super().__aexit__(None, None, None)
+
     async def deregister(self) -> None:
         """Stop beating and deregister, as an app that shuts down does."""
         await self.silence()

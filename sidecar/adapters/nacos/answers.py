@@ -94,6 +94,12 @@ def wrote(answer: Answer, dialect: Dialect) -> None:
         raise Unavailable("answers a write with 200 but without Nacos' success in the body")
 
 
+def deleted(answer: Answer, _: Dialect) -> None:
+    """The old API's word, whoever speaks it."""
+    if answer.text.strip() != "ok":
+        raise Unavailable("answers a DELETE with 200 but without Nacos' ok in the body")
+
+
 def members(answer: Answer) -> tuple[Member, ...]:
     """Read a member list; its rows are alike in all versions."""
     rows: Any = _object(answer).get("data")

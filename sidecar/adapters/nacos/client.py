@@ -108,6 +108,10 @@ class Nacos:
         edit = partial(calls.sweep, instance=instance, weight=weight)
         await self._ask(self._nodes[node], "sweep", edit, answers.wrote)
 
+    async def delete(self, node: str, instance: Instance) -> None:
+        """Delete what beats kept alive."""
+        await self._ask(self._nodes[node], "delete", partial(calls.delete, instance=instance), answers.deleted)
+
     async def publisher(self, node: str, instance: Instance) -> Publisher:
         """Who holds it in the registry; UNKNOWN also where that cannot be read, or may not.
 
