@@ -7,10 +7,10 @@ their fields and the metrics are public (contracts.md): a change needs a CHANGEL
 import json
 import logging
 import math
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -34,8 +34,8 @@ WELL = {"ok": 1.0, "warning": 1.0, "failing": 0.0, "unknown": math.nan}  # as na
 Report = Callable[[Lease], dict[str, object] | None]
 
 
-def configure(*, console: bool, level: str) -> None:
-    """Log to stdout: JSON lines, or coloured ones for a person."""
+def configure(file: TextIO, *, console: bool, level: str) -> None:
+    """Log there: JSON lines, or coloured ones for a person."""
     steps: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -45,7 +45,7 @@ def configure(*, console: bool, level: str) -> None:
     structlog.configure(
         processors=[*steps, voice],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(file=file),
         cache_logger_on_first_use=True,
     )
     logging.getLogger().handlers = [_Libraries()]

@@ -295,8 +295,7 @@ def logging_as_it_was() -> Iterator[None]:
 def lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
     """What is logged from here on, parsed."""
     written = io.StringIO()
-    monkeypatch.setattr("sys.stdout", written)
-    configure(console=False, level="info")
+    configure(written, console=False, level="info")
     return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
 
 
@@ -338,8 +337,7 @@ async def test_what_cannot_be_written_stops_no_drain(tmp_path: Path, monkeypatch
     """A last word that is a folder, and a log that nobody reads any more."""
     closed = io.StringIO()
     closed.close()
-    monkeypatch.setattr("sys.stdout", closed)
-    configure(console=False, level="debug")
+    configure(closed, console=False, level="debug")
     world = World(rules(3.2, app_stop=0, cache=0), SimNacos(), SimApp())
     world.nacos.register()
     voices(world, tmp_path)
@@ -376,8 +374,7 @@ def test_what_a_library_logs_is_told_in_our_form_and_without_what_clients_sent(
 
 def test_a_person_gets_the_same_line_without_json(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
-    monkeypatch.setattr("sys.stdout", written)
-    configure(console=True, level="info")
+    configure(written, console=True, level="info")
     structlog.get_logger().info("drain.started", id="abc")
     assert "drain.started" in written.getvalue()
     assert not written.getvalue().startswith("{")

@@ -57,6 +57,7 @@ class Scene:
     ip: str
     app_port: int
     port: int
+    voice: tuple[str, str] = ("sidecar", "stdout")  # the container that tells of drains, and where
     pod: Pod = field(init=False)
 
     # -- the sidecar -----------------------------------------------------------------------------------------------
@@ -112,10 +113,11 @@ class Scene:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The sidecar's log lines; each has to be JSON, and nothing goes to stderr."""
+        """What it has logged; each line has to be JSON, and a sidecar writes nothing to stderr."""
+        container, stream = self.voice
         complaints = self.pod.timeline.text("sidecar", "stderr")
         assert complaints == "", complaints
-        return [json.loads(line) for line in self.pod.timeline.text("sidecar", "stdout").splitlines()]
+        return [json.loads(line) for line in self.pod.timeline.text(container, stream).splitlines()]
 
     @property
     def events(self) -> list[str]:
@@ -130,7 +132,8 @@ class Scene:
 
     async def said(self, event: str, *, nth: int = 0, within: float = 20.0) -> float:
         """Wait until an event is logged; the seconds from T0 to it."""
-        return (await self.pod.timeline.printed("sidecar", f'"event": "{event}"', nth=nth, within=within)).seconds
+        container, _ = self.voice
+        return (await self.pod.timeline.printed(container, f'"event": "{event}"', nth=nth, within=within)).seconds
 
     # -- Nacos -----------------------------------------------------------------------------------------------------
 
