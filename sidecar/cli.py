@@ -40,7 +40,8 @@ STOPS = ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT))
 def main(context: click.Context) -> None:
     """Take an app out of Nacos before it is stopped, prove it, and let it go when its callers have.
 
-    Without a command this is `serve`.
+    Without a command this is `serve`. To be the init of an app, without a sidecar: `nacos-drain run -- COMMAND`, which
+    is not listed below as it starts its command before any of this is loaded (`nacos-drain run --help`).
     """
     if context.invoked_subcommand is None:
         context.invoke(serve)

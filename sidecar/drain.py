@@ -820,6 +820,9 @@ class Drain:
         """What lets the app go now, if anything does."""
         if lease.release_asked:
             return Why.ASKED
+        if lease.trigger is Trigger.EXIT:  # nobody waits for a release, so the phases tell what was found
+            found = lease.proved or now >= lease.started + EVIDENCE_AFTER_EXIT
+            return Why.VANISHED if found or now >= lease.deadline else None
         gone = lease.exited_at is not None or (lease.peeked and self.app.port is Port.CLOSED)
         unasked = lease.life is None and not any(r.seen or r.absent for r in lease.removals)
         if gone and not (unasked and now < lease.started + removal.FIRST_LOOK_TIMEOUT):
@@ -867,7 +870,8 @@ class Drain:
         if any(r.goal is Goal.OUT for r in lease.removals):
             never = self.rules.residue is Residue.NEVER
             return replace(self, lease=self._each(lambda r: r.clean_up(now, sweep=not never)))
-        if self.app.port is Port.OPEN and not (lease.life is not None and lease.life.same(self.app.life)):
+        another = self.app.port is Port.OPEN and not (lease.life is not None and lease.life.same(self.app.life))
+        if another and not lease.init:  # what we have started has ended: a look that says otherwise is an old one
             return self._with(final_at=lease.final_at or now)._restore(lease.removals, "new_life", now)
         if lease.cleaned_at is None and all(r.ending is not None for r in lease.removals):
             return self._with(cleaned_at=now)

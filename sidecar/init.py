@@ -22,6 +22,7 @@ from .entrypoint import EVERY, STDIN, Command, complain
 BY_SIGNAL = 128
 # Docker's 10 s, until the settings are read: the drain's part of it, and when the command is killed.
 HEARS_WITHIN, KILLED_AFTER = 4.0, 8.5
+MOMENT = 1.0  # between a signal and SIGKILL, at the least
 GIVEN_UP = 8.0  # seconds after the command's end: the drain's own limit for what it does then is shorter
 ORPHANS = 2.0  # seconds for processes that are left when the command has ended
 
@@ -57,6 +58,7 @@ class Init:
         self._guest_over = False
         self._asked: tuple[int, float] | None = None  # the first signal that asks for a drain, and when it came
         self._let_through = threading.Lock()  # taken once, for good
+        self._heard_at = inf
         self._killed = False
         self._hears_within, self._killed_after = HEARS_WITHIN, KILLED_AFTER
         self._ended_at = inf
@@ -78,6 +80,7 @@ class Init:
     def release(self) -> None:
         """Let the command hear what we were told; SIGTERM when we were told nothing. Idempotent."""
         if self._let_through.acquire(blocking=False):  # once, whoever comes first: this thread, or the drain's
+            self._heard_at = time.monotonic()
             self.forward(signal.SIGTERM if self._asked is None else self._asked[0])
 
     @property
@@ -157,9 +160,13 @@ class Init:
         """When something is to be done without a signal."""
         if self._asked is not None:
             yield self._asked[1] + self._hears_within
-            yield self._asked[1] + self._killed_after
+            yield self._kill_at(self._asked[1])
         yield self._ended_at + ORPHANS
         yield self._ended_at + GIVEN_UP
+
+    def _kill_at(self, asked_at: float) -> float:
+        """It has a moment to react, however late it has heard."""
+        return max(asked_at + self._killed_after, self._heard_at + MOMENT)
 
     def _heard(self, number: int) -> None:
         if number == signal.SIGCHLD:
@@ -218,7 +225,7 @@ class Init:
             if not self._guest_over:
                 self._say("run.limit", detail=f"the drain has not let the signal through within {spent:.1f} s")
             self.release()
-        if not self._killed and self._released and spent >= self._killed_after:
+        if not self._killed and self._released and now >= self._kill_at(self._asked[1]):
             self._killed = True
             self._say("run.killed", detail=f"the command lived {spent:.1f} s after {_name(self._asked[0])}")
             self.kill()

@@ -113,6 +113,8 @@ def _deregister(lease: Lease, limit: float, *, over: bool) -> PhaseReport | None
     if not lease.removals:
         detail = "nothing could be looked for: set NACOS_DRAIN_NACOS_PORT (several ports listen here, or none)"
         return PhaseReport(Phase.DEREGISTER, Ending.FAILED, 0.0, detail)
+    if lease.trigger is Trigger.EXIT:
+        return PhaseReport(Phase.DEREGISTER, Ending.SKIPPED, 0.0, "the app has ended by itself: nothing is disabled")
     errors = [r.error for r in lease.removals if r.error]
     dealt, released = lease.dealt_at, lease.released_at
     if dealt is not None and (released is None or dealt <= released or lease.proved_by_us):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from sim import SHOP, Node, SimNacos, World, hook, rules, world
+from sim import SHOP, Node, SimApp, SimNacos, World, hook, rules, world
 
 from sidecar.drain import Rules
 from sidecar.lease import Release, State, Trigger
@@ -94,6 +94,26 @@ async def test_what_a_connection_held_is_seen_to_go_and_nothing_is_written() -> 
         assert written(w) == []
         assert (w.report()["trigger"], w.report()["outcome"], w.report()["proved_gone"]) == ("exit", "drained", True)
         assert w.report()["final"] is True
+        assert w.phases() == {
+            "DEREGISTER": "skipped",
+            "VERIFY": "met",
+            "SETTLE": "skipped",
+            "RELEASE": "met",
+            "AWAIT_EXIT": "met",
+            "CLEANUP": "met",
+        }
+
+
+async def test_a_look_that_is_older_than_the_end_is_no_new_life() -> None:
+    app = SimApp()
+    app.close()  # it was not listening when it was looked at
+    async with world(init(), app=app, warm=10) as w:
+        app.open = True
+        w.nacos.deregister()
+        w.runner.trigger(Trigger.EXIT)
+        await w.runner.ended()
+        assert w.report()["outcome"] == "drained"
+        assert w.phases()["CLEANUP"] == "met"
 
 
 async def test_what_beats_kept_alive_is_deleted_and_never_disabled() -> None:

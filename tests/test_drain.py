@@ -556,6 +556,7 @@ class DrainMachine(RuleBasedStateMachine):
         undoable=st.booleans(),
         publisher=st.sampled_from(Publisher),
         watches=st.booleans(),
+        init=st.booleans(),
     )
     def a_pod_starts(  # every setting that matters here
         self,
@@ -573,8 +574,9 @@ class DrainMachine(RuleBasedStateMachine):
         undoable: bool,
         publisher: Publisher,
         watches: bool,
+        init: bool,
     ) -> None:
-        made = rules(grace, cache, release=release, residue=residue, kubernetes=kubernetes, kill=kill)
+        made = rules(grace, cache, release=release, residue=residue, kubernetes=kubernetes, kill=kill, init=init)
         made = replace(made, quiet=Rule(look_back=5.0))
         if manners:
             made = replace(made, roads=(Road("actuator", undoable=undoable, inside=True),))
@@ -589,7 +591,7 @@ class DrainMachine(RuleBasedStateMachine):
     def time_passes(self, *, seconds: float, cooperative: bool) -> None:
         self.w.sleep(seconds, cooperative=cooperative)
 
-    @rule(trigger=st.sampled_from(Trigger))
+    @rule(trigger=st.sampled_from([each for each in Trigger if each is not Trigger.EXIT]))
     def somebody_asks_for_a_drain(self, trigger: Trigger) -> None:
         self.w.trigger(trigger)
 
@@ -644,6 +646,13 @@ class DrainMachine(RuleBasedStateMachine):
         self.w.exit()
         if at_once:
             self.w.unregister()
+
+    @precondition(lambda self: self.world and self.world.drain.rules.init)
+    @rule(at_once=st.booleans())
+    def the_command_ends(self, *, at_once: bool) -> None:
+        self.the_app_exits(at_once=at_once)
+        self.w.trigger(Trigger.EXIT)
+        assert self.w.drain.stop
 
     @precondition(lambda self: self.world and self.world.life is None)
     @rule(registers=st.booleans())
@@ -759,13 +768,14 @@ class DrainMachine(RuleBasedStateMachine):
             return
         signals = any(isinstance(e, Signal | Shutdown) for e in self.w.drain.wanted(self.w.now))
         assert not (signals and not self.w.lease.stopping)
-        assert not (signals and self.w.drain.rules.release is Release.HOOK)
+        assert not (signals and self.w.lease.release(self.w.drain.rules.release) is Release.HOOK)
 
     @invariant()
     def only_a_sidecar_that_was_told_to_stop_ends(self) -> None:
         if self.world is not None and self.w.drain.state is State.ENDED:
             assert self.w.drain.stop
-            assert self.w.lease.final_at is not None
+            seen_nothing = self.w.drain.rules.init and self.w.drain.lease is None
+            assert seen_nothing or self.w.lease.final_at is not None
             assert not self.w.drain.wanted(self.w.now)
 
     @invariant()
@@ -828,7 +838,9 @@ class DrainMachine(RuleBasedStateMachine):
 
     def _check_the_undone(self, w: Pocket, quiet_from: float) -> None:
         """Under Kubernetes, without a hook, an app that nobody stops is put online again before we go."""
-        alone = w.lease.hook_at is None and w.drain.rules.release is Release.HOOK
+        if w.drain.lease is None:  # an init that has seen nothing
+            return
+        alone = w.lease.hook_at is None and w.lease.release(w.drain.rules.release) is Release.HOOK
         in_time = w.lease.started < w.lease.grace_end - 3.5 and quiet_from < w.lease.grace_end - 3.5
         if w.drain.rules.kubernetes and alone and in_time and w.lease.exited_at is None:
             assert not marked(w.record)

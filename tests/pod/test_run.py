@@ -180,6 +180,17 @@ async def test_an_app_that_dies_is_never_disabled_and_its_restart_is_online() ->
 
 
 @side_by_side
+async def test_after_a_liveness_restart_the_next_life_is_online() -> None:
+    async with wrapped(restart=True, grace=DOCKER, APP_STOP="1") as s:
+        await s.said("registry.ready")
+        await s.pod.liveness_restart("app")
+        assert s.told("drain.finished")["outcome"] == "drained"
+        await s.pod.timeline.printed("app", "registered", nth=1)
+        await s.until("listed")
+        await s.until("enabled")
+
+
+@side_by_side
 async def test_an_app_that_ends_before_it_was_seen_keeps_nobody_waiting() -> None:
     async with wrapped() as s:
         os.kill(command(s).pid, signal.SIGTERM)
