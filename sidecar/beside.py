@@ -12,11 +12,12 @@ import sys
 
 import structlog
 
+from .drain import Drain
 from .entrypoint import USAGE, complain
 from .init import Init
 from .lease import Life, State, Trigger
 from .listener import bind
-from .plan import Plan
+from .plan import fit
 from .ports import App, Rejected
 from .runner import Runner
 from .service import live
@@ -34,6 +35,7 @@ def beside(init: Init) -> int | None:
     """
     try:
         loaded = load(os.environ, {})
+        _tell_limits(init, loaded)
         asyncio.run(_live(init, loaded, _port(loaded) if init.options.server else None))
     except (SettingsError, Rejected) as error:
         complain(f"run: {error}")
@@ -50,19 +52,30 @@ def _port(loaded: Loaded) -> socket.socket | None:
         return None
 
 
+def _tell_limits(init: Init, loaded: Loaded) -> None:
+    """Before there is a drain, and even if none ever is."""
+    plan = fit(loaded.grace_period, loaded.settings.app_stop, loaded.settings.consumer_cache)
+    init.limit(*_limits(plan.budget, plan.grace_period))
+
+
 async def _live(init: Init, loaded: Loaded, sock: socket.socket | None) -> None:
     gone = asyncio.Event()
 
     def begin(runner: Runner) -> None:
-        _limit(init, runner.drain.rules.plan)
-        runner.observers.append(lambda _, after, *__: _limit(init, after.rules.plan))
-        init.attach(_Guest(init, runner, gone))
+        guest = _Guest(init, runner, gone)
+        guest.limit(runner.drain)
+        runner.observers.append(lambda _, after, *__: guest.limit(after))
+        init.attach(guest)
 
-    await live(loaded, sock, sys.stderr, begin, init_of=lambda app: _Command(app, init, gone))
+    with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123  nothing waits there
+        voice = sys.stderr or nowhere  # where it was closed at our start there is no log
+        await live(loaded, sock, voice, begin, init_of=lambda app: _Command(app, init, gone))
+    init.detach()  # closing the loop waits for whatever asks DNS in vain
 
 
-def _limit(init: Init, plan: Plan) -> None:
-    init.limit(max(0.0, plan.budget) + PATIENCE, max(PATIENCE, plan.grace_period - KILL_BEFORE_END))
+def _limits(budget: float, grace: float) -> tuple[float, float]:
+    """When the command hears a signal at the latest, and when it is killed: seconds from the signal."""
+    return max(0.0, budget) + PATIENCE, max(PATIENCE, grace - KILL_BEFORE_END)
 
 
 class _Guest:
@@ -73,6 +86,20 @@ class _Guest:
         self._runner = runner
         self._gone = gone
         self._loop = asyncio.get_running_loop()
+        self._limits = 0.0, 0.0
+
+    def limit(self, drain: Drain) -> None:
+        """Tell the init its limits when they have changed.
+
+        A plan is fitted anew when the app tells of its own wait; and a grace period may have begun with a hook.
+        """
+        plan, lease = drain.rules.plan, drain.lease
+        limits = _limits(plan.budget, plan.grace_period)
+        if lease is not None and lease.sigterm_at is not None:
+            limits = _limits(lease.deadline - lease.sigterm_at, lease.grace_end - lease.sigterm_at)
+        if limits != self._limits:
+            self._limits = limits
+            self._init.limit(*limits)
 
     def stop(self, number: int) -> None:
         """Drain, or let it through where that is done."""
@@ -94,7 +121,7 @@ class _Guest:
         def exited() -> None:
             structlog.get_logger().info("run.exited", code=code)
             self._gone.set()
-            self._runner.trigger(Trigger.EXIT)
+            self._runner.trigger(Trigger.EXIT, code=code)
 
         self._loop.call_soon_threadsafe(exited)
 
@@ -122,3 +149,5 @@ class _Command:
             self._init.kill()
         else:
             self._init.release()
+        if self._init.trouble:
+            raise Rejected(self._init.trouble)

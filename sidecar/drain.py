@@ -570,7 +570,8 @@ class Drain:
             unmet = lease.life is None and self.state is State.DRAINING  # it was still starting
             if lease.exited_at is None and (first or unmet):
                 return self._with(peeked=True, life=app.life, closed_at=None)
-            if lease.exited_at is None and not (lease.life is not None and lease.life.same(app.life)):
+            another = not (lease.life is not None and lease.life.same(app.life))
+            if lease.exited_at is None and another and not lease.passes_on:
                 return self._with(exited_at=now)
             return self._with(closed_at=None)
         if app.port is Port.CLOSED:
@@ -604,11 +605,18 @@ class Drain:
         told = replace(self, stop=True, nodes=event.nodes)
         lease = self._running
         if lease is not None:
-            return told._with(exited_at=now if lease.exited_at is None else lease.exited_at)
+            return told._with(exited_at=now if lease.exited_at is None else lease.exited_at, exit_code=event.code)
         if not self.known:
             return told._end(now)
-        started = told._start(event, now)._with(exited_at=now)
-        return replace(started, lease=started._each(lambda r: r.depart(now)))
+        started = told._start(event, now)._with(exited_at=now, exit_code=event.code)
+        taken = {r.instance: r for r in self.restoring if r.touched(now)}  # by a drain that was being undone
+        sweep = self.rules.residue is not Residue.NEVER
+
+        def left(removal_: Removal) -> Removal:
+            ours = taken.get(removal_.instance)
+            return removal_.depart(now) if ours is None else ours.clean_up(now, sweep=sweep)
+
+        return replace(started, lease=started._each(left))
 
     def _start(self, event: Triggered, now: float) -> "Drain":
         if self.lease is not None and self.lease.exited_at is not None and self.stop and self.state is State.RELEASED:
@@ -792,7 +800,7 @@ class Drain:
             nodes = {n.name for r in lease.counted for n in r.nodes if r.view(n) is View.GONE}
             return self._with(proved_at=now if lease.proved else None, proved_on=len(nodes))
         gone = lease.closed_at is not None and now >= lease.closed_at + VANISHED_FOR
-        invisible = lease.life is None or lease.life.pid is None
+        invisible = (lease.life is None or lease.life.pid is None) and not lease.passes_on
         if lease.exited_at is None and gone and invisible:
             return self._with(exited_at=now)
         return self
@@ -871,7 +879,7 @@ class Drain:
             never = self.rules.residue is Residue.NEVER
             return replace(self, lease=self._each(lambda r: r.clean_up(now, sweep=not never)))
         another = self.app.port is Port.OPEN and not (lease.life is not None and lease.life.same(self.app.life))
-        if another and not lease.init:  # what we have started has ended: a look that says otherwise is an old one
+        if another and not (lease.init and self.stop):  # the command has ended, so a look that sees it is an old one
             return self._with(final_at=lease.final_at or now)._restore(lease.removals, "new_life", now)
         if lease.cleaned_at is None and all(r.ending is not None for r in lease.removals):
             return self._with(cleaned_at=now)

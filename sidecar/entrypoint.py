@@ -10,7 +10,9 @@ directory, signal mask, ignored signals. CPython hides whether SIGPIPE and SIGXF
 import errno
 import fcntl
 import os
+import select
 import signal
+import sys
 import termios
 
 
@@ -63,8 +65,13 @@ def start(arguments: list[str]) -> Command:
 
 def complain(message: str) -> None:
     """Tell a person what no log can tell. Never raises: nobody may read it any more."""
-    try:  # noqa: SIM105  contextlib takes 2 ms
-        os.write(2, f"nacos-drain {message}\n".encode())
+    if sys.stderr is None:  # it was closed at our start, and its number may be another file's by now
+        return
+    try:
+        writable = select.poll()
+        writable.register(2, select.POLLOUT)
+        if writable.poll(0):  # a pipe that is full would hold up whoever tells
+            os.write(2, f"nacos-drain {message}\n".encode())
     except OSError:
         pass
 
@@ -92,7 +99,7 @@ def _options(flags: list[str]) -> Options:
     add = parser.add_argument
     add("--rewrite", metavar="A:B", type=_signals, action="append", default=[], help="send signal B for A; 0: drop A")
     add("--remap", metavar="A:B", type=_codes, action="append", default=[], help="exit with B for A, as in 143:0")
-    add("--stop-signal", metavar="SIG", type=_stop, action="append", default=[], help="drain at this signal too")
+    add("--stop-signal", metavar="SIG", type=_signal, action="append", default=[], help="drain at this signal too")
     add("--single", action="store_true", help="send signals to the command alone, not to its process group")
     add("--no-server", dest="server", action="store_false", help="listen on no port")
     found = parser.parse_args(flags)
@@ -102,28 +109,22 @@ def _options(flags: list[str]) -> Options:
     return options
 
 
-def _signal(text: str, *, none: bool = False) -> int:
+def _signal(text: str) -> int:
     """A signal by its name or number. Raises ArgumentTypeError."""
     from argparse import ArgumentTypeError  # noqa: PLC0415  see above
 
-    if none and text == "0":
-        return 0
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    known = {each.name: each for each in signal.Signals}
-    base, _, offset = name.partition("+")
-    number = int(text) if text.isdigit() else known[base] + int(offset or 0) if base in known else -1
-    if number not in EVERY:
+    names = {f"RTMIN+{n - signal.SIGRTMIN}": n for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
+    names |= {each.name.removeprefix("SIG"): each.value for each in signal.Signals}
+    names |= {str(number): int(number) for number in EVERY}
+    number = names.get(text.upper().removeprefix("SIG"), 0)
+    if number not in EVERY - {signal.SIGCHLD}:
         raise ArgumentTypeError(f"{text!r} is no signal that can be passed on: a name as TERM or RTMIN+3, or a number")
-    return int(number)
-
-
-def _stop(text: str) -> int:
-    return _signal(text)
+    return number
 
 
 def _signals(text: str) -> tuple[int, int]:
     old, _, new = text.partition(":")
-    return _signal(old), _signal(new, none=True)
+    return _signal(old), 0 if new == "0" else _signal(new)
 
 
 def _codes(text: str) -> tuple[int, int]:
@@ -143,7 +144,7 @@ def _start(command: list[str], inherited: "set[int]") -> tuple[int, bool]:
     chld = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the kernel would reap for us
     if os.getpid() != 1:
         _become_subreaper()
-    shares = os.isatty(STDIN) and _has_terminal()
+    shares = in_front()
     leads = shares and os.getsid(0) == os.getpid()
     if leads:
         _let_go_of_terminal()
@@ -186,7 +187,7 @@ def _become_subreaper() -> None:
     ctypes.CDLL(None).prctl(set_child_subreaper, *map(ctypes.c_ulong, (1, 0, 0, 0)))
 
 
-def _has_terminal() -> bool:
+def in_front() -> bool:
     """Whether stdin is the terminal of our session, and in front of it are we."""
     try:
         return os.tcgetpgrp(STDIN) == os.getpgrp()

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import Protocol
 
-from .entrypoint import EVERY, STDIN, Command, complain
+from .entrypoint import EVERY, STDIN, Command, complain, in_front
 
 
 BY_SIGNAL = 128
-# Docker's 10 s, until the settings are read: the drain's part of it, and when the command is killed.
-HEARS_WITHIN, KILLED_AFTER = 4.0, 8.5
+HEARS_WITHIN = 4.0  # of docker's 10 s, until the settings are read. Nobody is killed before that
+KILLED_AFTER_REFUSAL = 8.5
 MOMENT = 1.0  # between a signal and SIGKILL, at the least
+LAST_WORDS = 1.2  # after that SIGKILL: all that is left of the grace period, but for what an exit takes
 GIVEN_UP = 8.0  # seconds after the command's end: the drain's own limit for what it does then is shorter
 ORPHANS = 2.0  # seconds for processes that are left when the command has ended
 
@@ -56,11 +57,13 @@ class Init:
         self._guest: Guest | None = None
         self._news: list[Callable[[Guest], None]] = []  # what the guest has not been told
         self._guest_over = False
-        self._asked: tuple[int, float] | None = None  # the first signal that asks for a drain, and when it came
+        self._asked: int = signal.SIGTERM  # the first signal that asks for a drain
+        self._asked_at = inf
         self._let_through = threading.Lock()  # taken once, for good
-        self._heard_at = inf
+        self._told_at = inf  # when the command was
+        self.trouble = ""  # why a signal could not be sent
         self._killed = False
-        self._hears_within, self._killed_after = HEARS_WITHIN, KILLED_AFTER
+        self._hears_within, self._killed_after = HEARS_WITHIN, inf
         self._ended_at = inf
         self._childless = False
         self._orphans: set[int] = set()  # those that were told to end
@@ -72,6 +75,11 @@ class Init:
         self._guest = guest
         self._wake()
 
+    def detach(self) -> None:
+        """Nothing is left to do beside the command. From now on signals go straight to it."""
+        self._guest_over = True
+        self._wake()
+
     def limit(self, hears_within: float, killed_after: float) -> None:
         """Let no drain keep a signal from the command for longer, nor the command live longer: seconds from it."""
         self._hears_within, self._killed_after = hears_within, killed_after
@@ -80,8 +88,9 @@ class Init:
     def release(self) -> None:
         """Let the command hear what we were told; SIGTERM when we were told nothing. Idempotent."""
         if self._let_through.acquire(blocking=False):  # once, whoever comes first: this thread, or the drain's
-            self._heard_at = time.monotonic()
-            self.forward(signal.SIGTERM if self._asked is None else self._asked[0])
+            self._told_at = time.monotonic()
+            self.forward(self._asked)
+            self._wake()  # it may have to be killed
 
     @property
     def _released(self) -> bool:
@@ -107,7 +116,7 @@ class Init:
                 else:
                     _to_group(self.pid, number)
             except PermissionError:
-                complain(f"run: {self.name} runs as another user and cannot be sent {_name(number)}")
+                self.trouble = f"{self.name} runs as another user and cannot be sent {_name(number)}"
 
     def _wake(self) -> None:
         """Have the main thread look around."""
@@ -117,10 +126,13 @@ class Init:
 
     def live(self, beside: Callable[["Init"], int | None]) -> int:
         """Do an init's work until the command, the drain and what the command left are done with; the exit code."""
-        threading.Thread(target=self._accompany, args=(beside,), name="drain", daemon=True).start()
+        try:
+            threading.Thread(target=self._accompany, args=(beside,), name="drain", daemon=True).start()
+        except RuntimeError as error:  # as many as are allowed are there
+            self._lose_drain(error)
         self._reap()
         while not self._over():
-            self._heard(self._wait())
+            self._take(self._wait())
             self._reap()
             self._keep_limits()
             self._deliver()
@@ -135,51 +147,59 @@ class Init:
         try:
             self._refused = beside(self)
         except BaseException as error:  # noqa: BLE001  nothing may end this process but the command's end
-            complain(f"run: there is no drain any more ({type(error).__name__}: {error}): signals go straight through")
+            self._lose_drain(error)
+        self.detach()
+
+    def _lose_drain(self, error: BaseException) -> None:
         self._guest_over = True
-        self._wake()
+        complain(f"run: there is no drain any more ({type(error).__name__}: {error}): signals go straight through")
 
     def _over(self) -> bool:
         """Whether nothing is left to wait for. A drain that has not even been imported yet has seen nothing."""
         if self._code is None:
             return False
-        spent = time.monotonic() - self._ended_at
-        guest_done = self._guest is None or self._guest_over or spent >= GIVEN_UP
-        return guest_done and (self._childless or spent >= ORPHANS)
+        now = time.monotonic()
+        late = now >= self._asked_at + self._killed_after + LAST_WORDS
+        drained = self._guest is None or self._guest_over or late or now >= self._ended_at + GIVEN_UP
+        return drained and (self._childless or late or now >= self._ended_at + ORPHANS)
 
     def _wait(self) -> int:
         """The next signal; SIGCHLD when it is only time to look around."""
         now = time.monotonic()
         moment = min((m for m in self._moments() if m > now), default=inf)
-        if moment == inf:
-            return signal.sigwaitinfo(EVERY).si_signo
-        heard = signal.sigtimedwait(EVERY, moment - now)
-        return signal.SIGCHLD if heard is None else heard.si_signo
+        heard = signal.sigwaitinfo(EVERY) if moment == inf else signal.sigtimedwait(EVERY, moment - now)
+        if heard is None or (heard.si_signo == signal.SIGPIPE and heard.si_pid == os.getpid()):  # our own complaint's
+            return signal.SIGCHLD
+        return heard.si_signo
 
     def _moments(self) -> Iterator[float]:
         """When something is to be done without a signal."""
-        if self._asked is not None:
-            yield self._asked[1] + self._hears_within
-            yield self._kill_at(self._asked[1])
+        yield self._asked_at + self._hears_within
+        yield self._kill_at
+        yield self._asked_at + self._killed_after + LAST_WORDS
         yield self._ended_at + ORPHANS
         yield self._ended_at + GIVEN_UP
 
-    def _kill_at(self, asked_at: float) -> float:
+    @property
+    def _kill_at(self) -> float:
         """It has a moment to react, however late it has heard."""
-        return max(asked_at + self._killed_after, self._heard_at + MOMENT)
+        return max(self._asked_at + self._killed_after, self._told_at + MOMENT)
 
-    def _heard(self, number: int) -> None:
+    def _take(self, number: int) -> None:
+        """A signal has come."""
         if number == signal.SIGCHLD:
             return
         if number not in self.options.stops or self._released or self.options.rewrite.get(number) == 0:
-            if number == signal.SIGCONT and self._foreground and _in_front():  # the shell's `fg`
+            if number == signal.SIGCONT and self._foreground and in_front():  # the shell's `fg`
                 _give_terminal_to(self.pid)
             self.forward(number)
-        elif self._asked is None:
-            self._asked = number, time.monotonic()
+        elif self._asked_at == inf:
+            self._asked, self._asked_at = number, time.monotonic()
             self._news.append(lambda guest: guest.stop(number))
         else:
             self.release()
+            if number != self._asked:  # the command may ignore the first one
+                self.forward(number)
             self._news.append(lambda guest: guest.hurry())
 
     def _reap(self) -> None:
@@ -203,7 +223,7 @@ class Init:
     def _changed(self, status: int) -> None:
         """The command has ended, or is stopped."""
         if os.WIFSTOPPED(status):
-            os.kill(os.getpid(), signal.SIGSTOP)  # a shell waits for us to stop, and has its terminal back then
+            os.kill(0, signal.SIGSTOP)  # our whole job, which a shell waits for; it has its terminal back then
             return
         assert self._code is not None  # noqa: S101  just reaped
         code = self._code
@@ -216,31 +236,27 @@ class Init:
             if not self._childless:
                 self._tell_orphans()
             return
-        if self._refused is not None and self._asked is None:
-            self._asked = signal.SIGTERM, now
-        if self._asked is None:
-            return
-        spent = now - self._asked[1]
-        if not self._released and (self._guest_over or spent >= self._hears_within):
+        if self._refused is not None and self._killed_after == inf:
+            self._asked_at, self._killed_after = min(now, self._asked_at), KILLED_AFTER_REFUSAL
+        spent = now - self._asked_at
+        if not self._released and spent >= (0.0 if self._guest_over else self._hears_within):
             if not self._guest_over:
                 self._say("run.limit", detail=f"the drain has not let the signal through within {spent:.1f} s")
             self.release()
-        if not self._killed and self._released and now >= self._kill_at(self._asked[1]):
+        if not self._killed and now >= self._kill_at:
             self._killed = True
-            self._say("run.killed", detail=f"the command lived {spent:.1f} s after {_name(self._asked[0])}")
             self.kill()
+            self._say("run.killed", detail=f"the command lived {spent:.1f} s after {_name(self._asked)}")
 
     def _tell_orphans(self) -> None:
         """Tell processes that the command has left that it is over. Theirs become ours, and are told then."""
-        import psutil  # noqa: PLC0415  the drain has loaded it by now, unless it was very short
-
-        with contextlib.suppress(psutil.Error):
-            new = [each for each in psutil.Process().children() if each.pid not in self._orphans]
-            for orphan in new:
-                self._orphans.add(orphan.pid)
-                orphan.terminate()
-            if new:
-                self._say("run.orphans", pids=[each.pid for each in new], detail=f"told to end, within {ORPHANS:g} s")
+        new = [pid for pid in _children() if pid not in self._orphans]
+        for pid in new:
+            self._orphans.add(pid)
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                os.kill(pid, signal.SIGTERM)
+        if new:
+            self._say("run.orphans", pids=new, detail=f"told to end, within {ORPHANS:g} s")
 
     # -- the drain -------------------------------------------------------------------------------------------------
 
@@ -271,11 +287,15 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def _in_front() -> bool:
-    try:
-        return os.tcgetpgrp(STDIN) == os.getpgrp()
-    except OSError:
-        return False
+def _children() -> Iterator[int]:
+    """Our children's pids. Not by psutil: not even an installation that is broken may cost an init its work."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112, PTH208  a thousand times a second
+        with contextlib.suppress(OSError, ValueError):
+            number = int(name)
+            with open(f"/proc/{number}/stat", "rb") as file:  # noqa: PTH123  likewise
+                parent = file.read().rpartition(b")")[2].split()[1]
+            if int(parent) == os.getpid():
+                yield number
 
 
 def _give_terminal_to(group: int) -> None:

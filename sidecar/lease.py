@@ -139,15 +139,21 @@ class Lease:
     signal_error: str | None = None
     closed_at: float | None = None
     exited_at: float | None = None
+    exit_code: int | None = None  # where we are its init
     cleaned_at: float | None = None
     forced: Outcome | None = None  # aborted or expired
     final_at: float | None = None
     proved_at_release: bool = False
     settled_from: float | None = None  # SETTLE's clock, as it stood at the release
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether we are an init that was told to stop: the app hears the same, and nobody else knows when it ends."""
+        return self.init and self.sigterm_at is not None
+
     def release(self, configured: Release) -> Release:
-        """How the app learns that it may stop. An init passes on what it was told itself."""
-        return Release.SIGNAL if self.init and self.sigterm_at is not None else configured
+        """How the app learns that it may stop."""
+        return Release.SIGNAL if self.passes_on else configured
 
     @property
     def deadline(self) -> float:

@@ -97,7 +97,8 @@ def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]
                 Phase.AWAIT_EXIT, Ending.EXPIRED, lease.final_at - released, "the app was not seen to exit"
             )
         return
-    yield PhaseReport(Phase.AWAIT_EXIT, Ending.MET, max(0.0, lease.exited_at - released), "the app has exited")
+    code = "" if lease.exit_code is None else f" with code {lease.exit_code}"
+    yield PhaseReport(Phase.AWAIT_EXIT, Ending.MET, max(0.0, lease.exited_at - released), f"the app has exited{code}")
     if lease.cleaned_at is not None:
         yield PhaseReport(
             Phase.CLEANUP, Ending.MET, max(0.0, lease.cleaned_at - lease.exited_at), _cleanup(lease.removals)
@@ -203,7 +204,7 @@ def _release(lease: Lease, release: Release, released: float) -> PhaseReport | N
         return PhaseReport(Phase.RELEASE, Ending.FAILED, 0.0, lease.signal_error)
     if lease.signalled_at is not None:
         told = "SIGTERM sent to the app" if release is Release.SIGNAL else "the app's shutdown endpoint was called"
-        if lease.release(Release.HOOK) is Release.SIGNAL:
+        if lease.passes_on:
             told = "what we were told was passed on to the app"
         return PhaseReport(Phase.RELEASE, Ending.MET, lease.signalled_at - released, told)
     if lease.exited_at is not None or lease.final_at is not None:

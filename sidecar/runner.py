@@ -81,13 +81,13 @@ class Runner:
 
     # -- asked from outside ----------------------------------------------------------------------------------------
 
-    def trigger(self, trigger: Trigger) -> str:
-        """Start a drain or join the one under way; returns its id."""
+    def trigger(self, trigger: Trigger, *, code: int | None = None) -> str:
+        """Start a drain or join the one under way; returns its id. `code` is what the app has exited with."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         nodes, one = self._registry.nodes(), self._registry.one_address
         if self._watch is not None:
             nodes = (*nodes, (removal.PUSH, True))
-        self._take(wishes.Triggered(trigger, uuid4().hex[:12], f"{stamp}/{self._pod}", nodes, one))
+        self._take(wishes.Triggered(trigger, uuid4().hex[:12], f"{stamp}/{self._pod}", nodes, one, code))
         return self.drain.lease.id if self.drain.lease is not None else ""
 
     def resume(self) -> Refusal | None:

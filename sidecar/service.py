@@ -19,7 +19,7 @@ from .ports import App
 from .registration import OPENAPI
 from .server import Door, Surface, serving
 from .settings import Loaded, LogFormat, Secret, SecretUnreadable
-from .telemetry import Metrics, Rehearsals, Voices, configure
+from .telemetry import TERMINATION_LOG, Metrics, Rehearsals, Voices, configure
 from .traffic import NETLINK
 
 
@@ -80,7 +80,8 @@ async def live(
             traffic=parts.traffic,
             pod=socket.gethostname(),
         )
-        runner.observers.append(Voices(metrics, runner.report))
+        word = TERMINATION_LOG if init_of is None else None  # else the container is the app's, and its last word too
+        runner.observers.append(Voices(metrics, runner.report, termination_log=word))
         runner.observers.append(lambda before, after, *_: _tell_new_plan(log, before.rules.plan, after.rules.plan))
         preflight = Preflight(parts, loaded, runner, Rehearsals(metrics))
 

@@ -109,7 +109,7 @@ class Metrics:
 class Voices:
     """Tells what happened, step by step."""
 
-    def __init__(self, metrics: Metrics, report: Report, *, termination_log: Path = TERMINATION_LOG) -> None:
+    def __init__(self, metrics: Metrics, report: Report, *, termination_log: Path | None = TERMINATION_LOG) -> None:
         self._log = structlog.get_logger()
         self._metrics = metrics
         self._report = report
@@ -165,7 +165,7 @@ class Voices:
         )
 
     def _tell_drain(self, old: Lease | None, new: Lease, after: Drain, now: float) -> None:
-        for phase in phases(new, after.rules.release, now):
+        for phase in phases(new, new.release(after.rules.release), now):
             said = (phase.phase.value, phase.outcome.value)
             if said not in self._told:  # a phase is told again when later evidence changes its outcome
                 self._told.add(said)
@@ -193,7 +193,7 @@ class Voices:
         self._leave_word(told)
 
     def _leave_word(self, told: dict[str, object] | None) -> None:
-        if told is not None and self._termination_log.exists():
+        if told is not None and self._termination_log is not None and self._termination_log.exists():
             try:
                 self._termination_log.write_text(json.dumps(shrunk(told, TERMINATION_BYTES)))
             except OSError as error:

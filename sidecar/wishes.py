@@ -112,6 +112,7 @@ class Triggered:
     mark: str
     nodes: tuple[tuple[str, bool], ...]  # name, required
     one_address: bool = False
+    code: int | None = None  # of the app's exit
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,36 @@ async def test_a_person_in_a_hurry_ends_the_waits() -> None:
         assert signals(w) == [(2, "TERM")]
 
 
+# -- a command that looks after its app ------------------------------------------------------------------------------
+
+
+async def test_a_supervisor_that_starts_the_app_again_hears_of_its_end_all_the_same() -> None:
+    async with world(init()) as w:
+        w.runner.trigger(Trigger.SIGTERM)
+        await w.at(2)
+        w.app.restart()
+        await w.at(CLEAN + 5.1)
+        assert signals(w) == [(CLEAN + 5, "TERM")]
+        await w.at(20)
+        assert "AWAIT_EXIT" not in w.phases()  # whatever the look of another life may say
+        w.runner.trigger(Trigger.EXIT, code=7)
+        await w.runner.ended()
+        assert "the app has exited with code 7" in str(w.report()["phases"])
+
+
+async def test_what_a_supervisor_starts_again_after_a_person_s_drain_is_online() -> None:
+    async with world(init()) as w:
+        w.runner.trigger(Trigger.MANUAL)
+        await w.at(8)
+        w.nacos.deregister()
+        w.app.restart()
+        await w.at(9)
+        w.nacos.register()
+        await w.at(20)
+        assert w.nacos.listed()
+        assert w.runner.drain.state is State.ARMED
+
+
 # -- ended by itself -------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +181,19 @@ async def test_what_was_never_seen_keeps_nobody_waiting() -> None:
     async with world(init(), registered=False) as w:
         assert await exit_by_itself(w) == 0
         assert w.runner.report() is None
+
+
+async def test_one_that_ends_while_its_drain_is_undone_is_not_left_disabled() -> None:
+    async with world(init()) as w:
+        w.runner.trigger(Trigger.MANUAL)
+        await w.at(3)
+        w.nacos.named["a"].fault, w.nacos.named["a"].on = "fail", "write"
+        assert w.runner.resume() is None
+        await w.at(3.2)
+        w.nacos.named["a"].fault = ""
+        w.nacos.deregister()
+        await exit_by_itself(w)
+        assert not w.nacos.left
 
 
 async def test_an_app_that_ends_in_its_drain_is_not_departed_a_second_time() -> None:

@@ -162,6 +162,31 @@ async def test_without_nacos_the_app_hears_in_time() -> None:
         assert s.told("drain.finished")["outcome"] == "unproven"
 
 
+@side_by_side
+async def test_what_a_hook_has_spent_is_no_more_there_for_the_app() -> None:
+    async with wrapped(hook=True, app=("--on-term", "stay"), grace=DOCKER, APP_STOP="1") as s:
+        await s.said("registry.ready")
+        await s.pod.terminate()  # the hook has 5 s of them
+        ended(s, 137)
+        assert_about(s.pod.timeline.at("app", "exit"), DOCKER - KILLED_BEFORE_END)
+
+
+@side_by_side
+async def test_an_app_that_ignores_the_first_signal_hears_the_second() -> None:
+    async with wrapped(app=("--ignore-int",)) as s:
+        await s.said("registry.ready")
+        s.pod.timeline.begin()
+        os.kill(s.pod.pid("app"), signal.SIGINT)
+        await s.until("unlisted")
+        os.kill(s.pod.pid("app"), signal.SIGTERM)
+        await s.pod.timeline.seen("app", "exit")
+        assert heard(s) < CAP
+        ended(s, 143)
+        assert s.told("drain.finished")["trigger"] == "sigint"
+        (told,) = [x for x in s.log if x["event"] == "drain.phase_finished" and x["phase"] == "RELEASE"]
+        assert told["detail"] == "what we were told was passed on to the app"
+
+
 # -- ended by itself -------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +234,7 @@ async def test_wrong_settings_end_the_command() -> None:
         await s.pod.timeline.seen("app", "exit")
         ended(s, 2)
         assert "NACOS_DRAIN_CONSUMER_CACHE" in s.pod.timeline.text("app", "stderr")
-        assert heard(s)
+        assert "SIGTERM" in s.pod.timeline.text("app", "stdout")
 
 
 @side_by_side
@@ -247,8 +272,8 @@ async def test_a_drain_that_cannot_even_be_loaded_leaves_an_init() -> None:
         container = made.pod.containers["app"]
         container.spec = replace(container.spec, env={**container.spec.env, "PYTHONPATH": str(broken)})
 
-    async with wrapped(prepare=shadow) as s:
+    async with wrapped(app=("--stop-takes", str(DOCKER)), prepare=shadow) as s:
         await s.pod.timeline.printed("app", "there is no drain any more (ImportError")
         await s.pod.terminate()
         assert heard(s) < SLACK
-        ended(s, 143)
+        ended(s, 143)  # and not killed by limits that nobody has told

@@ -58,9 +58,13 @@ def main() -> None:
     parser.add_argument("--nacos", metavar="HOST:PORT", help="the double; without it nothing is registered")
     parser.add_argument("--service", default="shop")
     parser.add_argument("--on-term", choices=["exit", "stay"], default="exit")
+    parser.add_argument("--stop-takes", type=float, default=0.05)
+    parser.add_argument("--ignore-int", action="store_true")
     parser.add_argument("--backlog", type=int, default=64)
     options = parser.parse_args()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if options.ignore_int:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     ip, _, port = options.listen.rpartition(":")
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -73,7 +77,7 @@ def main() -> None:
         signal.sigwait({signal.SIGTERM})
         say("SIGTERM")
         if options.on_term == "exit":
-            time.sleep(0.05)
+            time.sleep(options.stop_takes)
             os._exit(143)  # what a JVM exits with
 
 
