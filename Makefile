@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults cover bench simulate base java-base wheels image test-image in-docker lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults inits cover bench simulate base java-base wheels image test-image in-docker lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -64,6 +64,9 @@ soak: .venv .venv-real  ## what takes minutes: restarts after 70 s, the 3.1.0 cl
 faults: .venv  ## docs/faults.md, from what test-real and soak have found
 	PYTHONPATH=tests $(PY) -m real.table
 
+inits: .venv  ## docs/inits.md, from the table in tests/inits
+	PYTHONPATH=tests $(PY) -m inits.table
+
 bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same run
 	-$(PY) tests/rig/build.py
 	$(PY) -m bench.run $(ARGS)
@@ -108,8 +111,8 @@ test-image: .venv .venv-real  ## the image in real containers, beside a real Nac
 	PYTHONPATH=tests $(PY) -m rig.docker $(MAKE) --no-print-directory in-docker
 in-docker:
 	@$(MAKE) --no-print-directory -j2 have-base have-java-base
-	@$(MAKE) --no-print-directory wheels image BASE=$(LOCAL)
-	docker build --tag nacos-drain-java --build-arg BASE=nacos-drain-java-base --build-arg NACOS_DRAIN=$(TAG) examples/java-image
+	@$(MAKE) --no-print-directory wheels image BASE=$(LOCAL) TAG=nacos-drain:dev
+	docker build --tag nacos-drain-java --build-arg BASE=nacos-drain-java-base examples/java-image
 	$(PYTEST) -m docker $(ARGS) tests/image
 
 lock:  ## resolve the lock files again (needs uv)

@@ -23,7 +23,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from bench import rolls, watching
+from bench import inits, rolls, watching
 from bench.row import Row, machine, show
 from bench.running import DRAIN_PORT, ROOT, SERVE, process, settings, until
 from bench.tables import RESULTS
@@ -321,6 +321,9 @@ ROWS: dict[str, Rows] = {
     "roll-push": rolls.push,
     "roll-cached": rolls.cached,
     "roll-default-look-back": rolls.default_look_back,
+    "init-exec": inits.exec_delay,
+    "init-forward": inits.forward_latency,
+    "init-memory": inits.memory,
 }
 
 
