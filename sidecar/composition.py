@@ -6,7 +6,7 @@ cannot be read is an outage of its service, not of ours.
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Protocol, TypeVar
 
@@ -64,11 +64,12 @@ def assemble(
     own_ports: Iterable[int] = (),
     on_request: OnRequest = lambda *_: None,
     visiting: bool = False,
+    init: bool = False,
 ) -> Parts:
     """Make the parts. Nothing is asked yet.
 
     `on_request` is told node, operation and result of each Nacos request;
-    `visiting`: a sidecar may be at work beside us.
+    `visiting`: a sidecar may be at work beside us; `init`: we have started the app.
     """
     settings, nacos = loaded.settings, loaded.settings.nacos
     ours, ports = Ours(visiting=visiting), frozenset(own_ports)
@@ -92,9 +93,9 @@ def assemble(
 
         watch = PushWatch(nacos.server_addr, credentials=credentials, keys=keys, ca_file=nacos.ca_file)
     return Parts(
-        _rules(loaded, actuator, dubbo, ports),
+        replace(_rules(loaded, actuator, dubbo, ports), init=init),
         registry,
-        PodProcess(own_ports=ports, match=settings.app_process, listeners=traffic.listeners, ours=ours),
+        PodProcess(own_ports=ports, match=settings.app_process, listeners=traffic.listeners, ours=ours, below_us=init),
         actuator,
         dubbo,
         watch,

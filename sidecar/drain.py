@@ -412,6 +412,8 @@ class Drain:
 
     def _sampled(self, reading: Reading, now: float) -> "Drain":
         ports = self._app_ports()
+        if not ports and self.rules.init:  # others may listen on this machine; what listens below us is ours
+            ports = self.app.ports or self.sampled_ports
         settle = self.settle if ports == self.sampled_ports else self.settle.anew(reading.at)
         wire, seen = self.wire.take(reading, ports)
         settle = settle.observe(seen.calls, reading.at, doubt=seen.doubt)

@@ -49,7 +49,8 @@ def start(arguments: list[str]) -> Command:
     """Start what the command line names. Exits with a message where that is not possible."""
     inherited = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)
     place = arguments.index("--") if "--" in arguments else len(arguments)
-    options, command = _options(arguments[:place]), arguments[place + 1 :]
+    command = arguments[place + 1 :]
+    options = _options(arguments[:place]) if command or {"-h", "--help"} & {*arguments} else Options()
     if not command:
         complain("run: put the command behind --, as in: nacos-drain run -- java -jar app.jar")
         raise SystemExit(USAGE)

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
@@ -66,12 +65,13 @@ async def live(
         from .runner import Runner  # noqa: PLC0415
 
         port = None if sock is None else sock.getsockname()[1]
-        parts = assemble(loaded, own_ports=[] if port is None else [port], on_request=metrics.request)
+        own = [] if port is None else [port]
+        parts = assemble(loaded, own_ports=own, on_request=metrics.request, init=init_of is not None)
         await parts.traffic.detect()
         tell = log.info if parts.traffic.source == NETLINK else log.warning
         tell("traffic.source", source=parts.traffic.source, reason=parts.traffic.reason or None)
         runner = Runner(
-            replace(parts.rules, init=init_of is not None),
+            parts.rules,
             parts.registry,
             parts.app if init_of is None else init_of(parts.app),
             inside=parts.inside,

@@ -31,7 +31,8 @@ async def run(*arguments: str, shell: str = "", **env: str) -> tuple[int, str, s
     ("arguments", "complaint"),
     [
         ([], "put the command behind --, as in: nacos-drain run -- java -jar app.jar"),
-        (["java", "-jar", "app.jar"], "unrecognized arguments: java -jar app.jar"),
+        (["java", "-jar", "app.jar"], "put the command behind --, as in: nacos-drain run -- java -jar app.jar"),
+        (["java", "--", "app.jar"], "unrecognized arguments: java"),
         (["--"], "put the command behind --"),
         (["--rewrite", "TERM", "--", "true"], "'' is no signal that can be passed on: a name as TERM or RTMIN+3"),
         (["--rewrite", "KILL:TERM", "--", "true"], "'KILL' is no signal that can be passed on"),

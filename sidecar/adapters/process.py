@@ -66,7 +66,8 @@ class PodProcess:
     """An App in the same network namespace, and perhaps in the same process namespace.
 
     `listeners` tells all listening sockets; without it, or when it raises Unavailable, they are read from /proc.
-    `ours` remembers our knocks, so that they are told from callers.
+    `ours` remembers our knocks, so that they are told from callers. `below_us`: we have started the app, so that only
+    what a process below us listens on is its: a machine's network has others' listeners too.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class PodProcess:
         match: str | None = None,
         listeners: Listeners | None = None,
         ours: Ours | None = None,
+        below_us: bool = False,
         proc: str = "/proc",
     ) -> None:
         self._own = frozenset(own_ports)
@@ -83,6 +85,8 @@ class PodProcess:
         self._ours = ours or Ours()
         self._match = re.compile(match) if match else None
         self._proc = Path(proc)
+        self._below_us = below_us
+        self._found_below: frozenset[int] = frozenset()  # inodes
         self._owners: dict[frozenset[int], tuple[int, float] | None] = {}
 
     async def look(self, ports: frozenset[int]) -> App:
@@ -130,7 +134,15 @@ class PodProcess:
     # -- the kernel's view -----------------------------------------------------------------------------------------
 
     async def _mine(self, ports: frozenset[int]) -> list[Listener]:
-        return [x for x in await self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+        found = [x for x in await self._listeners() if (x.port in ports if ports else x.port not in self._own)]
+        inodes = frozenset(x.inode for x in found)
+        if not self._below_us or inodes <= self._found_below:
+            return found
+        held = await asyncio.to_thread(self._held_below)
+        if held is None:
+            return found
+        self._found_below = inodes & held
+        return [x for x in found if x.inode in held]
 
     async def _listeners(self) -> tuple[Listener, ...]:
         """Every listening socket.
@@ -183,6 +195,20 @@ class PodProcess:
         for entry in self._proc.glob("[0-9]*"):
             if not links.isdisjoint(_open_files(entry / "fd")):
                 yield int(entry.name)
+
+    def _held_below(self) -> frozenset[int] | None:
+        """The sockets of all processes below us; None where one of them is another user's, and hides its own."""
+        links: set[str] = set()
+        for child in psutil.Process().children(recursive=True):
+            folder = self._proc / str(child.pid) / "fd"
+            try:
+                next(folder.iterdir(), None)
+            except PermissionError:
+                return None
+            except OSError:
+                continue  # it has ended
+            links.update(_open_files(folder))
+        return frozenset(int(link[8:-1]) for link in links if link.startswith("socket:["))
 
     async def _knock(self, host: str, port: int) -> bool:
         """Whether nobody accepts. A JVM listens on `::` also where loopback has no IPv6; then IPv4 is the way in."""

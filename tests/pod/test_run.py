@@ -187,6 +187,16 @@ async def test_an_app_that_ignores_the_first_signal_hears_the_second() -> None:
         assert told["detail"] == "what we were told was passed on to the app"
 
 
+@side_by_side
+async def test_among_others_on_the_machine_only_what_it_has_started_is_its_app() -> None:
+    """The other pods of this run listen here too, and one port of theirs is as good as another."""
+    async with wrapped(NACOS_PORT="") as s:
+        await s.said("registry.ready")
+        assert (await s.status())["app"]["ports"] == [s.app_port]
+        await s.pod.terminate()
+        assert s.told("drain.finished")["outcome"] == "drained"
+
+
 # -- ended by itself -------------------------------------------------------------------------------------------------
 
 
