@@ -9,7 +9,7 @@ import random
 import tempfile
 
 from inits import kernel
-from inits.programs import INHERITOR, shell
+from inits.commands import INHERITOR, shell
 from inits.rows import behaviour
 from inits.rows_signals import names
 from inits.running import Case

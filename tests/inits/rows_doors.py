@@ -7,7 +7,7 @@ import asyncio
 import signal
 
 import aiohttp
-from inits.programs import HEARER
+from inits.commands import HEARER
 from inits.rows import behaviour
 from inits.running import PERIOD, WITHIN, Case, Run
 from inits.subjects import LONG, Options

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from inits.programs import HEARER, shell
+from inits.commands import HEARER, shell
 from inits.rows import behaviour
 from inits.running import Case, refused, until
 from inits.subjects import LONG, Options, Place

@@ -9,7 +9,7 @@ import os
 import signal
 
 from inits import kernel
-from inits.programs import ORPHANS
+from inits.commands import ORPHANS
 from inits.rows import behaviour
 from inits.running import Case, Run, until
 from inits.subjects import Place

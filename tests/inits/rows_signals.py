@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterable
 
 from inits import kernel
-from inits.programs import HEARER
+from inits.commands import HEARER
 from inits.rows import EITHER, behaviour
 from inits.running import PERIOD, Case, Run, refused, until
 from inits.subjects import Options, Place, Target

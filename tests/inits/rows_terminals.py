@@ -9,7 +9,7 @@ import signal
 from contextlib import suppress
 
 from inits import kernel
-from inits.programs import AT_TERMINAL
+from inits.commands import AT_TERMINAL
 from inits.rows import behaviour
 from inits.running import Case, Run, until
 from inits.subjects import Options, Place, Target, argv
