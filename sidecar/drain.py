@@ -305,6 +305,8 @@ class Drain:
                 return self._resumed(now) if resume else self._hurry()
             case Left():
                 return self._left(now)
+            case Tick() if self._running is None and not self.restoring:
+                return self
             case Tick():
                 return replace(
                     self,
