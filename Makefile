@@ -51,7 +51,7 @@ test-real: .venv .venv-real  ## with real Nacos 2.2.4 and 3.1.0 (JDK 17, Maven),
 	$(PY) tests/rig/build.py
 	@$(MAKE) --no-print-directory -j2 --output-sync=target real-drains real-contracts
 
-DRAINS := $(addprefix tests/real/test_,faults.py real_drain.py clusters.py cluster_drains.py)
+DRAINS := tests/inits $(addprefix tests/real/test_,faults.py real_drain.py clusters.py cluster_drains.py)
 real-drains:
 	$(PYTEST) -m "(real or long) and not soak" $(ARGS) $(DRAINS)
 real-contracts:

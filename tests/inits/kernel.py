@@ -1,5 +1,6 @@
 """What /proc tells of processes. Some of the things asked here are gone while they are read: that is an answer too."""
 
+import signal
 from pathlib import Path
 
 
@@ -54,7 +55,8 @@ def status(pid: int, field: str) -> str:
 def signals(mask: str) -> set[int]:
     """The signals of a mask as /proc/PID/status writes it."""
     bits = int(mask or "0", 16)
-    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+    # The others are glibc's own, which its posix_spawn, and so make, lets a process be born with ignored.
+    return {number for number in signal.valid_signals() if bits >> (number - 1) & 1}
 
 
 def pending(pid: int) -> set[int]:
