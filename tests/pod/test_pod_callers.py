@@ -106,13 +106,16 @@ class Drained:
         (found,) = [each for each in self.report["phases"] if each["phase"] == "SETTLE"]
         return dict(found)
 
-    def assert_released(self, newest: Caller, owed: float = QUIET) -> None:
-        """Assert that the wait ended as soon as the last one to call had been silent for so long."""
+    def assert_released(self, newest: Caller, owed: float = QUIET, late: float = 0.0) -> None:
+        """Assert that the wait ended as soon as the last one to call had been silent for so long.
+
+        `late`: by so much a pause may have seemed longer than it was.
+        """
         assert not newest.waiting
         assert (self.settle["outcome"], self.settle["detail"][:6]) == ("met", "quiet:"), self.settle
         clean = self.answered - self.settle["seconds"]
         due = max(clean + FLOOR, newest.answered + owed)
-        latest = max(due, newest.answered + FACTOR * newest.paused) + SAMPLE_DRAINING + BUSY
+        latest = max(due, newest.answered + FACTOR * (newest.paused + late)) + SAMPLE_DRAINING + BUSY
         assert due - 0.1 <= self.answered <= latest, f"{self.answered - due:.2f} s late: {self.settle}"
 
     def assert_capped(self, *reasons: str) -> None:
@@ -153,13 +156,13 @@ async def watch(seconds: float = LOOK_BACK) -> None:
 # -- callers that stop -----------------------------------------------------------------------------------------------
 
 
-async def assert_waited_for(s: Scene, caller: Caller, gap: float) -> None:
+async def assert_waited_for(s: Scene, caller: Caller, gap: float, late: float = 0.0) -> None:
     """It calls once more, which is later than most would wait, and is waited for by its own measure."""
     drained = asyncio.create_task(drain(s))
     await s.until("unlisted")
     await caller.until_answered(caller.answers + 1)
     caller.stopped.set()
-    (await drained).assert_released(caller, FACTOR * gap)
+    (await drained).assert_released(caller, FACTOR * gap, late)
 
 
 @alone
@@ -177,7 +180,7 @@ async def test_a_call_in_5_s_holds_over_a_connection_of_its_own() -> None:
         caller = Caller(s, CONSUMER)
         async with calling(caller.anew(5)):
             await watch(LONG_LOOK_BACK)
-            await assert_waited_for(s, caller, 5)
+            await assert_waited_for(s, caller, 5, late=1.0)  # a busy kernel tells of an end a reading later
 
 
 @alone

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import pytest
 
 
-AT_ONCE = 16  # pods; each start takes half a second of a core
+AT_ONCE = 10  # pods; each start takes half a second of a core
 
 Scenario = Callable[[], Awaitable[None]]
 SCENARIOS: dict[str, Scenario] = {}  # by the name of their test
