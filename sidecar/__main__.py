@@ -18,6 +18,7 @@ def main() -> None:
         from .cli import main as others  # noqa: PLC0415
 
         others()
+        return
     from .entrypoint import start  # noqa: PLC0415
 
     command = start(sys.argv[2:])

@@ -63,7 +63,6 @@ async def _live(init: Init, loaded: Loaded, sock: socket.socket | None) -> None:
 
     def begin(runner: Runner) -> None:
         guest = _Guest(init, runner, gone)
-        guest.limit(runner.drain)
         runner.observers.append(lambda _, after, *__: guest.limit(after))
         init.attach(guest)
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-GOODBYE = 0.5
 UNFIT, USAGE = 1, 2
 STOPS = ((signal.SIGTERM, Trigger.SIGTERM), (signal.SIGINT, Trigger.SIGINT))
 

@@ -6,7 +6,7 @@ cannot be read is an outage of its service, not of ours.
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Protocol, TypeVar
 
@@ -93,7 +93,7 @@ def assemble(
 
         watch = PushWatch(nacos.server_addr, credentials=credentials, keys=keys, ca_file=nacos.ca_file)
     return Parts(
-        replace(_rules(loaded, actuator, dubbo, ports), init=init),
+        _rules(loaded, actuator, dubbo, ports, init=init),
         registry,
         PodProcess(own_ports=ports, match=settings.app_process, listeners=traffic.listeners, ours=ours, below_us=init),
         actuator,
@@ -120,7 +120,9 @@ def _actuator(loaded: Loaded, ours: Ours) -> SpringActuator | None:
     return SpringActuator(http, settings.actuator_url, login=login, deregister=deregister)
 
 
-def _rules(loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | None, own_ports: frozenset[int]) -> Rules:
+def _rules(
+    loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | None, own_ports: frozenset[int], *, init: bool
+) -> Rules:
     settings, nacos = loaded.settings, loaded.settings.nacos
     spring = actuator is not None and (settings.actuator_url is not None or not nacos.service)
     doors = actuator.roads if actuator is not None else ()
@@ -137,6 +139,7 @@ def _rules(loaded: Loaded, actuator: SpringActuator | None, dubbo: DubboQos | No
         kubernetes=loaded.kubernetes,
         residue=settings.clear_residue,
         kill=settings.app_kill,
+        init=init,
         roads=(*doors, *(dubbo.roads if dubbo is not None else ())),
         actuator=spring,
         app_stop_assumed=settings.app_stop is None,

@@ -574,8 +574,7 @@ class Drain:
             unmet = lease.life is None and self.state is State.DRAINING  # it was still starting
             if lease.exited_at is None and (first or unmet):
                 return self._with(peeked=True, life=app.life, closed_at=None)
-            another = not (lease.life is not None and lease.life.same(app.life))
-            if lease.exited_at is None and another and not lease.passes_on:
+            if lease.exited_at is None and not lease.drains(app.life) and not lease.passes_on:
                 return self._with(exited_at=now)
             return self._with(closed_at=None)
         if app.port is Port.CLOSED:
@@ -882,7 +881,7 @@ class Drain:
         if any(r.goal is Goal.OUT for r in lease.removals):
             never = self.rules.residue is Residue.NEVER
             return replace(self, lease=self._each(lambda r: r.clean_up(now, sweep=not never)))
-        another = self.app.port is Port.OPEN and not (lease.life is not None and lease.life.same(self.app.life))
+        another = self.app.port is Port.OPEN and not lease.drains(self.app.life)
         if another and not (lease.init and self.stop):  # the command has ended, so a look that sees it is an old one
             return self._with(final_at=lease.final_at or now)._restore(lease.removals, "new_life", now)
         if lease.cleaned_at is None and all(r.ending is not None for r in lease.removals):

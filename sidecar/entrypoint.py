@@ -50,10 +50,10 @@ def start(arguments: list[str]) -> Command:
     inherited = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)
     place = arguments.index("--") if "--" in arguments else len(arguments)
     command = arguments[place + 1 :]
-    options = _options(arguments[:place]) if command or {"-h", "--help"} & {*arguments} else Options()
-    if not command:
+    if not command and not {"-h", "--help"} & {*arguments}:
         complain("run: put the command behind --, as in: nacos-drain run -- java -jar app.jar")
         raise SystemExit(USAGE)
+    options = _options(arguments[:place])
     try:
         pid, foreground = _start(command, inherited)
     except OSError as error:

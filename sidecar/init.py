@@ -148,10 +148,11 @@ class Init:
             self._refused = beside(self)
         except BaseException as error:  # noqa: BLE001  nothing may end this process but the command's end
             self._lose_drain(error)
-        self.detach()
+        else:
+            self.detach()
 
     def _lose_drain(self, error: BaseException) -> None:
-        self._guest_over = True
+        self.detach()
         complain(f"run: there is no drain any more ({type(error).__name__}: {error}): signals go straight through")
 
     def _over(self) -> bool:
@@ -159,7 +160,7 @@ class Init:
         if self._code is None:
             return False
         now = time.monotonic()
-        late = now >= self._asked_at + self._killed_after + LAST_WORDS
+        late = now >= self._late_at
         drained = self._guest is None or self._guest_over or late or now >= self._ended_at + GIVEN_UP
         return drained and (self._childless or late or now >= self._ended_at + ORPHANS)
 
@@ -176,9 +177,14 @@ class Init:
         """When something is to be done without a signal."""
         yield self._asked_at + self._hears_within
         yield self._kill_at
-        yield self._asked_at + self._killed_after + LAST_WORDS
+        yield self._late_at
         yield self._ended_at + ORPHANS
         yield self._ended_at + GIVEN_UP
+
+    @property
+    def _late_at(self) -> float:
+        """When we have to be gone, whatever is left."""
+        return self._asked_at + self._killed_after + LAST_WORDS
 
     @property
     def _kill_at(self) -> float:

@@ -151,6 +151,10 @@ class Lease:
         """Whether we are an init that was told to stop: the app hears the same, and nobody else knows when it ends."""
         return self.init and self.sigterm_at is not None
 
+    def drains(self, life: Life | None) -> bool:
+        """Whether this is the life that is drained, and no other one after it."""
+        return self.life is not None and self.life.same(life)
+
     def release(self, configured: Release) -> Release:
         """How the app learns that it may stop."""
         return Release.SIGNAL if self.passes_on else configured

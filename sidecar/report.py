@@ -68,8 +68,11 @@ class PhaseReport:
 
 
 def phases(lease: Lease, release: Release, now: float) -> tuple[PhaseReport, ...]:
-    """Every phase of the drain that is over by now, in order. A drain that has ended does not go on expiring."""
-    return tuple(_phases(lease, release, now if lease.final_at is None else min(now, lease.final_at)))
+    """Every phase of the drain that is over by now, in order. A drain that has ended does not go on expiring.
+
+    `release` is what is configured.
+    """
+    return tuple(_phases(lease, lease.release(release), now if lease.final_at is None else min(now, lease.final_at)))
 
 
 def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]:

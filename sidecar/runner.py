@@ -133,8 +133,7 @@ class Runner:
         told = lease if lease is not None else self.drain.lease
         if told is None:
             return None
-        release = told.release(self.drain.rules.release)
-        return report(told, self.drain.settle, release, self._loop.time(), self.wall)
+        return report(told, self.drain.settle, self.drain.rules.release, self._loop.time(), self.wall)
 
     def wall(self, moment: float) -> str:
         """A loop time as RFC 3339."""

@@ -165,7 +165,7 @@ class Voices:
         )
 
     def _tell_drain(self, old: Lease | None, new: Lease, after: Drain, now: float) -> None:
-        for phase in phases(new, new.release(after.rules.release), now):
+        for phase in phases(new, after.rules.release, now):
             said = (phase.phase.value, phase.outcome.value)
             if said not in self._told:  # a phase is told again when later evidence changes its outcome
                 self._told.add(said)

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from inits.rows import ROWS, Row
 from inits.running import Case
-from inits.stage import Stage
 from inits.subjects import missing
 from inits.table import CHAPTERS
 from needs import lacking
+from stage import Stage
 
 
 def cases() -> list[object]:
@@ -25,10 +25,10 @@ def cases() -> list[object]:
 @pytest.mark.timeout(120)  # the first waits for its turn among all
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(("row", "case"), cases())
-async def test_an_init_does_as_the_table_says(inits: Stage, row: Row, case: Case) -> None:
+async def test_an_init_does_as_the_table_says(inits: Stage[str, str], row: Row, case: Case) -> None:
     if lacks := missing(case.name, case.place):
         lacking(lacks)
-    assert await inits.outcome(row, case) == row.outcomes[case.name]
+    assert await inits.result(row.key(case)) == row.outcomes[case.name]
 
 
 @pytest.mark.soak

@@ -13,8 +13,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from needs import lacking
-from pod.together import Scenario, Stage, side_by_side
+from pod.together import Scenario, side_by_side
 from programs.raise_lo import raise_lo
+from stage import Stage
 
 
 CLONE_NEWNET = 0x40000000
@@ -22,7 +23,7 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def alone(scenario: Scenario) -> Callable[[Stage], Awaitable[None]]:
+def alone(scenario: Scenario) -> Callable[[Stage[str, None]], Awaitable[None]]:
     """Make a test of a scenario, as `side_by_side` does, with a network of its own."""
 
     @functools.wraps(scenario)

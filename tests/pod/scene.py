@@ -206,6 +206,21 @@ def settings(scene: Scene, more: Mapping[str, str], *, kubernetes: bool) -> dict
 
 
 @asynccontextmanager
+async def opening(double: Double | None = None, **about: Any) -> AsyncIterator[Scene]:
+    """A scene before its pod: a Nacos, a place on the network, and who asks; `about` are fields of it."""
+    number = next(_numbers)
+    nacos = double or Double("3.1", push_delay=PUSH)
+    ip = f"127.77.{number // 250}.{number % 250 + 1}"
+    await nacos.start()
+    try:
+        node = aiohttp.TCPConnector(local_addr=(NODE, 0))
+        async with aiohttp.ClientSession() as http, aiohttp.ClientSession(connector=node, headers=KUBELET) as kubelet:
+            yield Scene(nacos, http, kubelet, ip, free_port(), free_port(), **about)
+    finally:
+        await nacos.stop()
+
+
+@asynccontextmanager
 async def scene(
     env: Mapping[str, str] | None = None,
     *,
@@ -224,36 +239,26 @@ async def scene(
     context_path: str = "/nacos",
 ) -> AsyncIterator[Scene]:
     """A running pod; `env` are settings without their prefix, `app` more options of the app."""
-    number = next(_numbers)
-    nacos = double or Double("3.1", push_delay=PUSH)
-    ip = f"127.77.{number // 250}.{number % 250 + 1}"
-    await nacos.start()
-    try:
-        node = aiohttp.TCPConnector(local_addr=(NODE, 0))
-        async with aiohttp.ClientSession() as http, aiohttp.ClientSession(connector=node, headers=KUBELET) as kubelet:
-            made = Scene(nacos, http, kubelet, ip, free_port(), free_port())
-            publish = ("--nacos", nacos.address) if registered else ()
-            program = (sys.executable, "-I", "-S", str(PROGRAM), "--listen", f"{ip}:{made.app_port}", *publish, *app)
-            target = None if hook is None else HttpGet(hook, made.port, headers or {})
-            probe = HttpGet("/livez", made.port)
-            where = {"NACOS_SERVER_ADDR": f"http://{nacos.address}{context_path}", "GRACE_PERIOD": str(grace)}
-            environ = settings(made, {**where, **(env or {})}, kubernetes=kubernetes)
-            serve = (sys.executable, "-m", "sidecar", "serve")
-            pod = Pod(
-                Container("app", program, pre_stop=target),
-                Container("sidecar", serve, environ, native_sidecar=native, startup_probe=probe),
-                ip=ip,
-                node_ip=NODE,
-                termination_grace_period_seconds=grace,
-                old_kubelet=old_kubelet,
-                restart_policy="Always" if restart else "Never",
-            )
-            made.pod = pod
-            prepare(made)
-            async with pod:
-                await pod.timeline.printed("app", "registered" if registered else "listening")
-                if ready:
-                    await made.said("registry.ready")
-                yield made
-    finally:
-        await nacos.stop()
+    async with opening(double) as made:
+        publish = ("--nacos", made.double.address) if registered else ()
+        program = (sys.executable, "-I", "-S", str(PROGRAM), "--listen", f"{made.ip}:{made.app_port}", *publish, *app)
+        target = None if hook is None else HttpGet(hook, made.port, headers or {})
+        probe = HttpGet("/livez", made.port)
+        where = {"NACOS_SERVER_ADDR": f"http://{made.double.address}{context_path}", "GRACE_PERIOD": str(grace)}
+        environ = settings(made, {**where, **(env or {})}, kubernetes=kubernetes)
+        serve = (sys.executable, "-m", "sidecar", "serve")
+        made.pod = pod = Pod(
+            Container("app", program, pre_stop=target),
+            Container("sidecar", serve, environ, native_sidecar=native, startup_probe=probe),
+            ip=made.ip,
+            node_ip=NODE,
+            termination_grace_period_seconds=grace,
+            old_kubelet=old_kubelet,
+            restart_policy="Always" if restart else "Never",
+        )
+        prepare(made)
+        async with pod:
+            await pod.timeline.printed("app", "registered" if registered else "listening")
+            if ready:
+                await made.said("registry.ready")
+            yield made

@@ -6,18 +6,15 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import aiohttp
 import psutil
 import pytest
 from kubelet import Container, HttpGet, Pod
-from pod.scene import CAP, KUBELET, LONG, NODE, PROGRAM, PUSH, SLACK, Scene, assert_about, free_port, settings
+from pod.scene import CAP, LONG, NODE, PROGRAM, SLACK, Scene, assert_about, opening, settings
 from pod.together import side_by_side
-
-from sidecar.demo.double import Double
 
 
 pytestmark = pytest.mark.long
@@ -40,24 +37,15 @@ async def wrapped(
     **env: str,
 ) -> AsyncIterator[Scene]:
     """A pod whose app is registered, and known to its init; `options` are of `run`, `app` of the app."""
-    nacos = Double("3.1", push_delay=PUSH)
-    await nacos.start()
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(nacos.stop)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        node = aiohttp.TCPConnector(local_addr=(NODE, 0))
-        kubelet = await stack.enter_async_context(aiohttp.ClientSession(connector=node, headers=KUBELET))
-        ports = free_port(), free_port()
-        ip = f"127.78.{ports[0] // 250}.{ports[0] % 250 + 1}"
-        made = Scene(nacos, http, kubelet, ip, *ports, voice=("app", "stderr"))
+    async with opening(voice=("app", "stderr")) as made:
+        nacos = made.double.address
         run = (sys.executable, "-m", "sidecar", "run", *options, "--")
-        program = (sys.executable, "-I", "-S", str(PROGRAM), "--listen", f"{ip}:{made.app_port}")
-        given = {"NACOS_SERVER_ADDR": nacos.address, "GRACE_PERIOD": str(grace), **env}
+        program = (sys.executable, "-I", "-S", str(PROGRAM), "--listen", f"{made.ip}:{made.app_port}", "--nacos", nacos)
+        given = {"NACOS_SERVER_ADDR": nacos, "GRACE_PERIOD": str(grace), **env}
         environ = settings(made, given, kubernetes=kubernetes)
-        target = HttpGet("/drain", made.port) if hook else None
         made.pod = Pod(
-            Container("app", (*run, *program, "--nacos", nacos.address, *app), environ, pre_stop=target),
-            ip=ip,
+            Container("app", (*run, *program, *app), environ, pre_stop=HttpGet("/drain", made.port) if hook else None),
+            ip=made.ip,
             node_ip=NODE,
             termination_grace_period_seconds=grace,
             restart_policy="Always" if restart else "Never",

@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -28,6 +29,7 @@ from rig.cluster import NacosCluster
 from rig.openapi import Observer, Operator, Witness
 from rig.records import Host, Instance
 from rig.servers import NacosServer
+from stage import Stage
 
 
 Kind = Literal["gRPC", "HTTP beat", "persistent", "gRPC batch", "scripted app"]
@@ -525,24 +527,11 @@ def save(name: str, c: Case, told: Told) -> None:
     Row(name, c.kind, c.yard.name, ", ".join(sorted(roads)), proved, released, outcome, told.left).save()
 
 
-class Stage:
-    """Plays rows of one yard side by side; their results are asked for one by one."""
+def staged(yard_: Yard, rows: Sequence[tuple[Fault, Kind]], at_once: int = AT_ONCE) -> Stage[tuple[str, Kind], None]:
+    """A stage for rows of one yard."""
 
-    def __init__(self, yard_: Yard, rows: Sequence[tuple[Fault, Kind]], at_once: int = AT_ONCE) -> None:
-        self._yard = yard_
-        self._room = asyncio.Semaphore(at_once)
-        self._tasks = {(fault.name, kind): asyncio.create_task(self._play(fault, kind)) for fault, kind in rows}
-
-    async def _play(self, fault_: Fault, kind: Kind) -> None:
-        async with self._room, case(self._yard, kind, **dict(fault_.env)) as made:
+    async def play(fault_: Fault, kind: Kind) -> None:
+        async with case(yard_, kind, **dict(fault_.env)) as made:
             save(fault_.name, made, await fault_.scenario(made))
 
-    async def result(self, name: str, kind: Kind) -> None:
-        """Wait for one, or raise what it raised."""
-        await self._tasks[name, kind]
-
-    async def close(self) -> None:
-        """End what is still running, and its processes with it."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+    return Stage({(each.name, kind): partial(play, each, kind) for each, kind in rows}, at_once)

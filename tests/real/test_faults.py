@@ -10,8 +10,9 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 from real import rows_inside, rows_outside, rows_restarts
-from real.rows import BOTH, FAULTS, Kind, Stage, yard
+from real.rows import BOTH, FAULTS, Kind, staged, yard
 from rig.servers import NacosServer
+from stage import Stage
 
 
 assert {each.scenario.__module__ for each in FAULTS} == {m.__name__ for m in (rows_inside, rows_outside, rows_restarts)}
@@ -39,9 +40,9 @@ class Stages:
 
     def __init__(self, request: pytest.FixtureRequest, stack: AsyncExitStack) -> None:
         self._request, self._stack = request, stack
-        self._made: dict[str, Stage] = {}
+        self._made: dict[str, Stage[tuple[str, Kind], None]] = {}
 
-    async def of(self, version: str, nacos: NacosServer) -> Stage:
+    async def of(self, version: str, nacos: NacosServer) -> Stage[tuple[str, Kind], None]:
         """The one of this server."""
         if version not in self._made:
             items = [item for item in self._request.session.items if isinstance(item, pytest.Function)]
@@ -49,7 +50,7 @@ class Stages:
             names = {(each["name"], each["kind"]) for each in chosen if each["server"] == version}
             here = await self._stack.enter_async_context(yard(nacos))
             rows = [(f, kind) for f in FAULTS for kind in f.kinds if (f.name, kind) in names]
-            self._made[version] = Stage(here, rows)
+            self._made[version] = staged(here, rows)
             self._stack.push_async_callback(self._made[version].close)
         return self._made[version]
 
@@ -66,4 +67,4 @@ async def stages(request: pytest.FixtureRequest) -> AsyncIterator[Stages]:
 async def test_fault(request: pytest.FixtureRequest, server: str, name: str, kind: Kind, stages: Stages) -> None:
     nacos: NacosServer = request.getfixturevalue({"2.2.4": "nacos2", "3.1.0": "nacos3"}[server])
     stage = await stages.of(server, nacos)
-    await stage.result(name, kind)
+    await stage.result((name, kind))
