@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kubelet import Container, HookFailedError, HttpGet, LifecycleClient, Pod
+from kubelet import Container, Exec, HookFailedError, HttpGet, LifecycleClient, Pod
 
 
 SECOND = 0.1  # of the kubelet's arithmetic, so that a minute's scenario takes seconds
@@ -82,7 +82,40 @@ def assert_about(actual: float, expected: float) -> None:
     assert expected - 0.03 <= actual < expected + SLACK
 
 
+def app_with(*argv: str) -> Container:
+    """Give an app whose hook is a program."""
+    return Container("app", program(), pre_stop=Exec(argv))
+
+
 # Who is told what, and when
+
+
+async def test_a_hook_may_be_a_program_and_is_waited_for() -> None:
+    async with pod_of(app_with("sleep", str(2 * SECOND))) as pod:
+        await running(pod, "app")
+        await pod.terminate()
+    t = pod.timeline
+    t.assert_order(("app", "hook-start"), ("app", "hook-end"), ("app", "sigterm"), ("app", "exit"))
+    assert_about(t.at("app", "sigterm"), 2 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"), [(["false"], "false exited with 1"), (["no-such-hook"], "no-such-hook")]
+)
+async def test_a_program_that_fails_is_a_failed_hook_and_delays_nothing(argv: list[str], complaint: str) -> None:
+    async with pod_of(app_with(*argv)) as pod:
+        await running(pod, "app")
+        await pod.terminate()
+    assert complaint in pod.timeline.event("app", "hook-failed").detail
+    assert_about(pod.timeline.at("app", "sigterm"), 0)
+
+
+async def test_a_program_that_outlasts_the_grace_period_ends_with_its_container() -> None:
+    async with pod_of(app_with("sleep", "600"), grace=3) as pod:
+        await running(pod, "app")
+        await pod.terminate()
+        await pod.timeline.seen("app", "hook-failed")
+    assert_about(pod.timeline.at("app", "sigterm"), 3 * SECOND)
 
 
 async def test_an_ordinary_sidecar_is_signalled_before_its_hook_is_called() -> None:

@@ -12,11 +12,11 @@ and measured on a real one; test_kubelet.py holds the emulator to those timeline
         pod.timeline.assert_order(("app", "hook-end"), ("app", "sigterm"), ("sidecar", "sigterm"))
 
 What it does not model: a PID namespace (a container's first process is no PID 1, so SIGTERM with the
-default disposition kills it), exec and sleep hooks, HTTPS, crash back-off beyond the first restart,
+default disposition kills it), sleep hooks, HTTPS, crash back-off beyond the first restart,
 and liveness or readiness probing: a test says when a liveness probe fails.
 """
 
-from .hook import HookFailedError, HttpGet, LifecycleClient
+from .hook import Exec, HookFailedError, HttpGet, LifecycleClient
 from .pod import Order, Pod
 from .process import Container, ContainerProcesses
 from .timeline import Event, Line, Timeline
@@ -26,6 +26,7 @@ __all__ = [
     "Container",
     "ContainerProcesses",
     "Event",
+    "Exec",
     "HookFailedError",
     "HttpGet",
     "LifecycleClient",

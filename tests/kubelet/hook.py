@@ -6,7 +6,7 @@ until the end of the body but for no more than 10 KiB of it, and that the connec
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -33,6 +33,13 @@ class HttpGet:
     port: int
     headers: Mapping[str, str] = field(default_factory=dict)
     host: str | None = None
+
+
+@dataclass(frozen=True)
+class Exec:
+    """`exec` of a pod spec: a program that runs in the container; what it says is lost, its exit code is not."""
+
+    argv: Sequence[str]
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Literal, Self
 
-from .hook import HookFailedError, HttpGet, LifecycleClient
+from .hook import Exec, HookFailedError, HttpGet, LifecycleClient
 from .process import Container, ContainerProcesses
 from .timeline import Timeline
 
@@ -198,7 +198,7 @@ class Pod:
         """
         hook = container.spec.pre_stop
         if hook is not None and grace > 0:
-            task = asyncio.create_task(self._deliver(container.spec.name, hook, race))
+            task = asyncio.create_task(self._deliver(container, hook, race))
             self._hooks.add(task)
             grace -= await self._spend(grace, task)
         if turn and grace > 0:
@@ -217,13 +217,13 @@ class Pod:
             task.result()  # a fault of the emulator must not pass for a hook's end
         return grace if pending else min(grace, int((loop.time() - began) / self._second))
 
-    async def _deliver(self, name: str, hook: HttpGet, race: _Race) -> None:
+    async def _deliver(self, container: ContainerProcesses, hook: HttpGet | Exec, race: _Race) -> None:
         """Call a hook until it answers, the server dies or the kubelet does; never give up."""
+        name = container.spec.name
         await race.before_hook()
         self.timeline.record(name, "hook-start")
         try:
-            kind: Literal["hook", "old-hook"] = "old-hook" if self._old_kubelet else "hook"
-            status = await self._client.get(hook, self.ip, kind=kind, sent=race.led)
+            status = await self._call(container, hook, race)
         except HookFailedError as error:
             self.timeline.record(name, "hook-failed", f"FailedPreStopHook: {error}")
         except asyncio.CancelledError:
@@ -233,6 +233,14 @@ class Pod:
             self.timeline.record(name, "hook-end", str(status))
         finally:
             race.led.set()
+
+    async def _call(self, container: ContainerProcesses, hook: HttpGet | Exec, race: _Race) -> int:
+        if isinstance(hook, Exec):
+            race.led.set()
+            await container.run(hook)
+            return 0
+        kind: Literal["hook", "old-hook"] = "old-hook" if self._old_kubelet else "hook"
+        return await self._client.get(hook, self.ip, kind=kind, sent=race.led)
 
     async def _start(self, container: ContainerProcesses) -> None:
         await container.start()

@@ -10,7 +10,7 @@ from typing import cast
 
 import psutil
 
-from .hook import HttpGet
+from .hook import Exec, HookFailedError, HttpGet
 from .timeline import Timeline
 
 
@@ -25,7 +25,7 @@ class Container:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
-    pre_stop: HttpGet | None = None
+    pre_stop: HttpGet | Exec | None = None
     native_sidecar: bool = False
     startup_probe: HttpGet | None = None
 
@@ -50,6 +50,11 @@ class ContainerProcesses:
         self.stop_signalled = False
 
     @property
+    def _env(self) -> dict[str, str]:
+        own = {name: os.environ[name] for name in KEPT if name in os.environ}
+        return {**own, **self.spec.env, MARK: self._mark}
+
+    @property
     def running(self) -> bool:
         """Whether the first process is alive."""
         return not self.exited.is_set()
@@ -64,7 +69,6 @@ class ContainerProcesses:
 
     async def start(self) -> None:
         """Begin a life."""
-        own = {name: os.environ[name] for name in KEPT if name in os.environ}
         life = _Life(self)
         self.exited, self.drained = asyncio.Event(), asyncio.Event()
         self.stop_signalled = False
@@ -74,13 +78,25 @@ class ContainerProcesses:
                 lambda: life,
                 *self.spec.argv,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**own, **self.spec.env, MARK: self._mark},
+                env=self._env,
                 start_new_session=True,
             )
         except BaseException:
             self.exited.set()
             self.drained.set()
             raise
+
+    async def run(self, hook: Exec) -> None:
+        """Run a hook in here to its end, or to the container's, with which it dies."""
+        null = asyncio.subprocess.DEVNULL
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *hook.argv, env=self._env, stdin=null, stdout=null, stderr=null, start_new_session=True
+            )
+        except OSError as error:
+            raise HookFailedError(str(error)) from error
+        if code := await process.wait():
+            raise HookFailedError(f"{hook.argv[0]} exited with {code if code > 0 else 128 - code}")
 
     async def stop(self, seconds: float) -> None:
         """Stop as a container runtime does: signal, wait, kill; end when the container has exited.
