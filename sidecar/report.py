@@ -72,7 +72,7 @@ def phases(lease: Lease, release: Release, now: float) -> tuple[PhaseReport, ...
 
     `release` is what is configured.
     """
-    return tuple(_phases(lease, lease.release(release), now if lease.final_at is None else min(now, lease.final_at)))
+    return tuple(_phases(lease, release, now if lease.final_at is None else min(now, lease.final_at)))
 
 
 def _phases(lease: Lease, release: Release, now: float) -> Iterator[PhaseReport]:
@@ -199,10 +199,12 @@ def _ended(verdict: Verdict, clock: float | None) -> str:
     return f"{verdict.clause.value}: the last call came {at - clock:.1f} s after the list was clean, and {silent}"
 
 
-def _release(lease: Lease, release: Release, released: float) -> PhaseReport | None:
+def _release(lease: Lease, configured: Release, released: float) -> PhaseReport | None:
+    release = lease.release(configured)
+    asked = lease.hook_at is not None or lease.trigger is Trigger.MANUAL
+    answered = PhaseReport(Phase.RELEASE, Ending.MET, 0.0, f"{'hook answered' if asked else 'released'}: {lease.why}")
     if release is Release.HOOK:
-        asked = lease.hook_at is not None or lease.trigger is Trigger.MANUAL
-        return PhaseReport(Phase.RELEASE, Ending.MET, 0.0, f"{'hook answered' if asked else 'released'}: {lease.why}")
+        return answered
     if lease.signal_error is not None:
         return PhaseReport(Phase.RELEASE, Ending.FAILED, 0.0, lease.signal_error)
     if lease.signalled_at is not None:
@@ -212,7 +214,8 @@ def _release(lease: Lease, release: Release, released: float) -> PhaseReport | N
         return PhaseReport(Phase.RELEASE, Ending.MET, lease.signalled_at - released, told)
     if lease.exited_at is not None or lease.final_at is not None:
         return PhaseReport(Phase.RELEASE, Ending.SKIPPED, 0.0, "no signal was needed")
-    return None
+    told_later = lease.sigterm_at is not None and lease.sigterm_at >= released
+    return answered if configured is Release.HOOK and told_later else None  # what was said is not taken back
 
 
 def _cleanup(removals: Sequence[Removal]) -> str:

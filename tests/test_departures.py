@@ -48,6 +48,16 @@ def written(w: World) -> list[str]:
 # -- told to stop ----------------------------------------------------------------------------------------------------
 
 
+async def test_a_hook_that_was_answered_stays_so_until_the_signal_after_it_is_passed_on() -> None:
+    async with world(init()) as w:
+        await hook(w)
+        assert w.phases()["RELEASE"] == "met"
+        w.runner.trigger(Trigger.SIGTERM)
+        assert w.phases()["RELEASE"] == "met", "in the moment before it is passed on"
+        await w.runner.ended()
+        assert signals(w) == [(CLEAN + 5, "TERM")]
+
+
 async def test_a_signal_is_passed_on_when_the_callers_have_stopped() -> None:
     async with world(init()) as w:
         w.runner.trigger(Trigger.SIGTERM)
