@@ -117,7 +117,9 @@ def _actuator(loaded: Loaded, ours: Ours) -> SpringActuator | None:
         return None
     http = Http(ours, ca_file=settings.actuator_ca_file, ca_setting="NACOS_DRAIN_ACTUATOR_CA_FILE")
     login = _pair(settings.actuator_username, settings.actuator_password)
-    return SpringActuator(http, settings.actuator_url, login=login, deregister=deregister)
+    return SpringActuator(
+        http, settings.actuator_url, login=login, deregister=deregister, borrows=settings.borrow_credentials
+    )
 
 
 def _rules(

@@ -453,6 +453,14 @@ class Drain:
         told = self.itself
         return tuple(dict.fromkeys((*((told.ip,) if told is not None else ()), *self.rules.addresses)))
 
+    def publisher(self, instance: Instance) -> Publisher | None:
+        """Who holds it: by Nacos' list, or where that does not tell, by the app's own word; None: not asked yet."""
+        known = self.known.get(instance)
+        listed = known.publisher if known is not None else None
+        if listed in {None, Publisher.UNKNOWN} and self.identity is not None and self.itself == instance:
+            return listed if self.identity.publisher is Publisher.UNKNOWN else self.identity.publisher
+        return listed
+
     @property
     def registers(self) -> bool:
         """Whether there is, or will be, anything of this app in Nacos."""
@@ -473,7 +481,10 @@ class Drain:
     def _identified(self, event: Identified, now: float) -> "Drain":
         identity = event.identity
         if identity is None:
-            why = "the app's actuator does not show nacosdiscovery: expose it, or set NACOS_DRAIN_NACOS_SERVICE"
+            why = (
+                "the app's actuator shows neither our starter's nacos-deregister nor nacosdiscovery: expose one, "
+                "or set NACOS_DRAIN_NACOS_SERVICE"
+            )
             return replace(self, unidentified=why)._next_identify(now)
         starting = identity.instance is None and identity.registers
         if starting and self.identity is not None:  # its next life has not registered yet; its name is the same
@@ -666,7 +677,7 @@ class Drain:
                 by=known.by if known else "",
                 mark=mark,
                 roads=self._ladder(instance, trigger),
-                publisher=(known.publisher if known else None) or Publisher.UNKNOWN,
+                publisher=self.publisher(instance) or Publisher.UNKNOWN,
                 one_address=one_address,
             )
             for instance, known in self._targets()
@@ -687,10 +698,16 @@ class Drain:
         Only a hook stands for a stop of the app: after a person's drain, or where perhaps only this sidecar is being
         stopped, the app has to come back without a restart.
         """
-        dubbo = [r for r in self.rules.roads if r.name == DUBBO]
-        others = [r for r in self.rules.roads if r.name != DUBBO]
+        dubbo = [r for r in self._inside if r.name == DUBBO]
+        others = [r for r in self._inside if r.name != DUBBO]
         inside = dubbo if dubbo and (not others or self._is_dubbo(instance)) else others
         return (*(r for r in inside if r.undoable or trigger is Trigger.HOOK), OPENAPI)
+
+    @property
+    def _inside(self) -> tuple[Road, ...]:
+        """The roads in the app. What it tells of one itself, such as that it leads back, is better than a guess."""
+        told = {road.name: road for road in self.identity.roads} if self.identity is not None else {}
+        return tuple(told.get(road.name, road) for road in self.rules.roads)
 
     def _is_dubbo(self, instance: Instance) -> bool:
         """Whether it is Dubbo's: by its name, or because the actuator speaks of another one."""

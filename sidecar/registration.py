@@ -85,3 +85,7 @@ class Identity:
     servers: tuple[str, ...] = ()  # the Nacos URLs it uses, completed as NACOS_SERVER_ADDR is
     stop_wait: float | None = None  # its built-in wait between deregistering and stopping, seconds
     source: str = ""  # who told: for people
+    starter: bool = False  # our starter told: its own endpoint truly removes it, and brings it back
+    roads: tuple[Road, ...] = ()  # the app's own, where it tells more of them than the settings do
+    publisher: Publisher = Publisher.UNKNOWN
+    client: str = ""  # the version of its Nacos client, where it tells

@@ -150,7 +150,7 @@ def _about(runner: "Runner") -> dict[str, object]:
                 "instance": str(i),
                 "enabled": k.record.enabled,
                 "weight": k.record.weight,
-                "publisher": k.publisher.value if k.publisher else None,
+                "publisher": publisher.value if (publisher := state.publisher(i)) is not None else None,
                 "at": runner.wall(k.at),
             }
             for i, k in state.known.items()
@@ -183,7 +183,12 @@ def _identity(told: "Identity | None") -> dict[str, object] | None:
     """What the app says of itself; none where it says nothing, or was not asked."""
     if told is None:
         return None
-    return {"source": told.source, "registers": told.registers, "stop_wait": told.stop_wait}
+    return {
+        "source": told.source,
+        "registers": told.registers,
+        "stop_wait": told.stop_wait,
+        "nacos_client": told.client or None,
+    }
 
 
 def _tell_new_plan(log: Any, before: "Plan", after: "Plan") -> None:

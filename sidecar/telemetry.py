@@ -26,8 +26,8 @@ TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096  # Kubernetes keeps no more
 
 IDENTIFY = (
-    "let the app show nacosdiscovery (NACOS_DRAIN_ACTUATOR_URL says where), or set NACOS_DRAIN_NACOS_SERVER_ADDR and "
-    "NACOS_DRAIN_NACOS_SERVICE"
+    "let the app show nacos-deregister of our starter, or nacosdiscovery (NACOS_DRAIN_ACTUATOR_URL says where), or set "
+    "NACOS_DRAIN_NACOS_SERVER_ADDR and NACOS_DRAIN_NACOS_SERVICE"
 )
 WELL = {"ok": 1.0, "warning": 1.0, "failing": 0.0, "unknown": math.nan}  # as nacos_drain_preflight shows a verdict
 

@@ -673,6 +673,7 @@ async def test_a_node_that_is_down_by_the_others_word_is_left_out() -> None:
 
 LOGIN = ("actuator-user", "actuator-pass")
 ROADS = ("nacos-deregister", "serviceregistry")
+STARTER = ("health", "nacos-deregister", "nacos-deregister/registration")
 
 
 @dataclass
@@ -688,7 +689,7 @@ class Actuator:
     methods: list[tuple[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
-        name = request.path.rpartition("/")[2]
+        name = request.path.removeprefix("/actuator/")
         self.methods.append((request.method, name))
         what = self.broken.get(name, self.broken.get("*", 200 if name in self.open else 404))
         if what == "hang":
@@ -696,6 +697,22 @@ class Actuator:
         echoed = {"headers": dict(request.headers), "body": await request.text(), "password": "canary-of-the-app"}
         if what != 200:
             return web.json_response(echoed, status=int(what))
+        if name == "nacos-deregister/registration":
+            told = {
+                "service": "shop",
+                "group": "DEFAULT_GROUP",
+                "namespace": "",
+                "cluster": "DEFAULT",
+                "ip": IP,
+                "port": self.stage.port,
+                "ephemeral": True,
+                "registerEnabled": True,
+                "state": "UP",
+                "serverAddr": self.stage.double.address,
+                "nacosClient": "2.4.2",
+                **self.properties,
+            }
+            return web.json_response({**told, **(echoed if self.echo else {})})
         if name == "nacosdiscovery":
             told = {
                 "service": "shop",
@@ -718,7 +735,7 @@ class Actuator:
 async def actuator(s: Stage, **options: Any) -> AsyncIterator[Actuator]:
     made = Actuator(s, **options)
     app = web.Application()
-    app.router.add_route("*", "/actuator/{name}", made.answer)
+    app.router.add_route("*", "/actuator/{name:.+}", made.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -763,6 +780,127 @@ async def test_a_built_in_wait_counts_in_the_plan() -> None:
         assert_told(checks, {"plan": (WARNING, "the drain has 17 s", "GRACE_PERIOD to 83 s")})
 
 
+PROPERTY = "spring.cloud.nacos.discovery.graceful-shutdown-wait-time=0"
+
+
+@pytest.mark.parametrize(
+    ("properties", "settings", "expected"),
+    [
+        ({}, {}, (OK, "^((?!built-in).)*$", "")),
+        ({"gracefulShutdownWaitTime": 0}, {}, (OK, "^((?!built-in).)*$", "")),
+        (
+            {"gracefulShutdownWaitTime": 10_000},
+            {},
+            (OK, f"wait of 10 s .* is counted; .* so {PROPERTY} in the app", ""),
+        ),
+        ({"gracefulShutdownWaitTime": 10_000}, {"APP_STOP": "15s"}, (OK, "wait of 10 s .* is counted", "")),
+        (
+            {"gracefulShutdownWaitTime": 10_000},
+            {"APP_STOP": "5s"},
+            (
+                WARNING,
+                "APP_STOP is 5 s, which is less than the app's built-in wait of 10 s",
+                f"set {PROPERTY} in the app",
+            ),
+        ),
+        (  # Spring Cloud Alibaba 2025.0
+            {"gracefulShutdownWaitTime": 10_000, "nacosClient": "3.0.3"},
+            {"APP_STOP": "5s"},
+            (OK, "10 s .* lost on SIGTERM with nacos-client 3.0.3, and works by POST /actuator/shutdown.*no harm", ""),
+        ),
+        (
+            {"gracefulShutdownWaitTime": 10_000, "nacosClient": "3.0.3"},
+            {"APP_STOP": "5s", "RELEASE": "actuator"},
+            (WARNING, "less than the app's built-in wait", PROPERTY),
+        ),
+        (
+            {"gracefulShutdownWaitTime": 10_000, "nacosClient": "3.1.1"},
+            {},
+            (OK, "wait of 10 s .* is counted", ""),
+        ),
+    ],
+)
+async def test_a_built_in_wait_is_told_with_what_saves_it(
+    properties: dict[str, Any], settings: dict[str, str], expected: Expected
+) -> None:
+    async with stage() as s, actuator(s, open=STARTER, properties=properties):
+        assert_told(await s.doctor(**settings), {"plan": expected})
+
+
+async def test_the_starter_is_all_that_has_to_be_exposed() -> None:
+    async with stage() as s, actuator(s, open=STARTER) as app:
+        for name in ("NACOS_SERVER_ADDR", "NACOS_SERVICE", "NACOS_IP", "NACOS_PORT"):
+            s.settings[name] = ""
+        checks = await s.doctor()
+        assert {name: c.verdict for name, c in checks.items()} == dict.fromkeys(NAMES, OK), checks
+        assert "GET /actuator/nacos-deregister/registration" in checks["identity"].detail
+        assert "; roads: nacos-deregister, then openapi" in checks["actuator"].detail
+        assert "500" not in checks["actuator"].detail
+        assert {m for m, name in app.methods if name == "nacos-deregister"} == {"OPTIONS"}
+
+
+async def test_beside_the_starter_nobody_needs_the_endpoint_that_shows_a_password() -> None:
+    async with stage() as s, actuator(s, open=(*STARTER, "nacosdiscovery")):
+        expected = (
+            WARNING,
+            "shows the app's Nacos password in clear",
+            "take nacosdiscovery out of management.endpoints",
+        )
+        assert_told(await s.doctor(), {"actuator": expected})
+        checks = await s.doctor(NACOS_USERNAME="", NACOS_PASSWORD="", BORROW_CREDENTIALS="true")
+        assert checks["actuator"].verdict is OK, "here somebody does"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "roads", "settings", "expected"),
+    [
+        ("3.1", ROADS, {}, (OK, "nacos-deregister, serviceregistry may answer 500 .*before 2025.*openapi does it", "")),
+        ("3.1", ROADS[1:], {}, (OK, "openapi; serviceregistry may answer 500", "")),
+        (
+            "3.1",
+            ROADS,
+            {"NACOS_PASSWORD": "wrong"},
+            (WARNING, "may answer 500", "put our starter .*or set NACOS_DRAIN_"),
+        ),
+        ("2.2", ROADS, {}, (OK, "^((?!500).)*$", "")),
+        ("3.1", (), {}, (WARNING, "^((?!500).)*$", "exposure")),
+    ],
+)
+async def test_what_nacos_3_refuses_to_old_apps_is_told_ahead(
+    dialect: Dialect, roads: tuple[str, ...], settings: dict[str, str], expected: Expected
+) -> None:
+    """Only what nobody needs to try: a POST there would take the app out."""
+    async with stage(dialect, auth="all") as s, actuator(s, open=("health", "nacosdiscovery", *roads)):
+        verdict, detail, step = expected
+        found = (await s.doctor(**settings))["actuator"]
+        assert found.verdict is verdict, found
+        assert re.search(detail, found.detail), found
+        assert re.search(step, found.next_step), found
+
+
+@pytest.mark.parametrize(
+    ("settings", "detail"),
+    [
+        ({"DEREGISTER_BODY": "status=DOWN"}, "a body that is not JSON"),
+        ({"DEREGISTER_HEADERS": "Content-Type: application/x-www-form-urlencoded"}, "a content type that is not JSON"),
+        ({"DEREGISTER_URL": "/serviceregistry?status=DOWN"}, "a query without a content type"),
+        ({"DEREGISTER_BODY": '{"status": "DOWN"}'}, ""),
+        ({"DEREGISTER_BODY": "x", "DEREGISTER_HEADERS": "Content-Type: application/json"}, ""),
+        (
+            {"DEREGISTER_URL": "/serviceregistry?status=DOWN", "DEREGISTER_HEADERS": "content-type: application/json"},
+            "",
+        ),
+        ({"DEREGISTER_URL": "http://127.0.0.1:1/offline", "DEREGISTER_BODY": "status=DOWN"}, ""),
+    ],
+)
+async def test_a_415_can_be_told_ahead(settings: dict[str, str], detail: str) -> None:
+    async with stage("2.2") as s, actuator(s):
+        found = (await s.doctor(**settings))["actuator"]
+        assert (found.verdict is WARNING) is bool(detail), found
+        assert ("415" in found.detail) is bool(detail)
+        assert detail in found.detail
+
+
 async def test_an_app_that_does_not_register_has_nothing_to_drain() -> None:
     async with stage(registered=False) as s, actuator(s, properties={"registerEnabled": False}):
         for name in ("NACOS_SERVICE", "NACOS_IP", "NACOS_PORT"):
@@ -794,12 +932,25 @@ CLOSED_ACTUATORS: dict[str, tuple[dict[str, int | str], dict[str, Expected]]] = 
         {"*": 404},
         {
             "actuator": (FAILING, r"not exposed \(404\)", "check NACOS_DRAIN_ACTUATOR_URL"),
-            "identity": (FAILING, "does not show nacosdiscovery", "set NACOS_DRAIN_NACOS_SERVER_ADDR"),
+            "identity": (FAILING, "shows neither our starter.*nor nacosdiscovery", "set NACOS_DRAIN_NACOS_SERVER_ADDR"),
+        },
+    ),
+    "another profile": (  # the usual reason: health is what Boot exposes by itself
+        {"nacosdiscovery": 404, "nacos-deregister": 404, "serviceregistry": 404},
+        {
+            "actuator": (WARNING, "^health exposed, nacosdiscovery not exposed", "a profile's value replaces the"),
+            "identity": (FAILING, "shows neither", r"exposure.include \(a profile's value replaces the default one's"),
         },
     ),
     "no road": (
         {"nacos-deregister": 404, "serviceregistry": 404},
-        {"actuator": (WARNING, "roads: openapi$", "expose serviceregistry or nacos-deregister")},
+        {
+            "actuator": (
+                WARNING,
+                "roads: openapi$",
+                r"nacos-deregister .* management.endpoints.web.exposure.include \(a profile's value replaces",
+            )
+        },
     ),
     "protected roads": (
         {"nacos-deregister": 403, "serviceregistry": 401},

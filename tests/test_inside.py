@@ -126,6 +126,36 @@ async def test_what_a_beat_could_bring_back_is_watched_before_the_release(holder
         assert await hook(w) == round(CLEAN + seconds, 2)
 
 
+@pytest.mark.parametrize(
+    ("listed", "told", "seconds"),
+    [
+        (Publisher.UNKNOWN, Publisher.GRPC, 5.0),  # no right to read the list, or a server without one
+        (Publisher.UNKNOWN, Publisher.PERSISTENT, 5.0),
+        (Publisher.UNKNOWN, Publisher.BEAT, 7.0),
+        (Publisher.UNKNOWN, Publisher.UNKNOWN, 7.0),
+        (Publisher.BEAT, Publisher.GRPC, 7.0),  # Nacos' word is the better one
+    ],
+)
+async def test_where_nacos_does_not_tell_who_holds_it_the_app_may(
+    listed: Publisher, told: Publisher, seconds: float
+) -> None:
+    nacos = SimNacos()
+    nacos.holder = listed
+    door = SimDoor(nacos)
+    door.says = Identity(SHOP, starter=True, publisher=told)
+    async with world(replace(inside(), actuator=True), nacos, door=door) as w:
+        assert await hook(w) == round(CLEAN + seconds, 2)
+
+
+async def test_what_the_app_tells_is_about_that_instance_alone() -> None:
+    nacos = SimNacos()
+    nacos.holder = Publisher.UNKNOWN
+    door = SimDoor(nacos)
+    door.says = Identity(SHOP._replace(port=9090), publisher=Publisher.GRPC)
+    async with world(replace(inside(), actuator=True), nacos, door=door) as w:
+        assert w.runner.drain.publisher(SHOP) is Publisher.UNKNOWN
+
+
 async def test_a_beat_that_brings_it_back_is_answered_by_a_write_that_beats_cannot_undo() -> None:
     nacos = SimNacos()
     nacos.holder = Publisher.BEAT
@@ -192,6 +222,22 @@ async def test_only_a_stop_of_the_app_may_use_what_only_a_restart_undoes(
         await w.runner.released(w.runner.trigger(trigger))
         assert ("offline nacos-deregister" in [what for _, what in door.calls]) is asked
         assert w.report()["proved_gone"] is True
+
+
+async def test_a_road_that_leads_back_by_the_apps_own_word_is_open_to_everybody() -> None:
+    """Our starter needs no setting for its way back."""
+    nacos = SimNacos()
+    door = SimDoor(nacos)
+    door.says = Identity(SHOP, starter=True, roads=(DOOR,))
+    async with world(replace(inside(ONE_WAY), actuator=True), nacos, door=door) as w:
+        w.runner.trigger(Trigger.MANUAL)
+        await w.at(3)
+        assert not nacos.listed()
+        assert not writes(nacos)
+        assert w.runner.resume() is None
+        await w.at(5)
+        assert nacos.listed()
+        assert door.calls[-1] == (3.01, "online nacos-deregister")
 
 
 async def test_dubbo_is_asked_for_what_dubbo_has_registered() -> None:

@@ -20,7 +20,7 @@ LOSES_THRESHOLD = ((2, 0), (2, 5))  # from, and before: nacos-semantics.md secti
 def nodes(f: Findings) -> Check:
     """Whether everybody whose word the proof needs can be asked."""
     if not f.nodes:
-        step = f"set {SERVERS}, or let the app's actuator tell: it has to show nacosdiscovery"
+        step = f"set {SERVERS}, or let the app's actuator tell: by our starter, or by nacosdiscovery"
         return check("nodes", Verdict.FAILING, "no Nacos server is known", step)
     remarks = [_node(f, name, required=required) for name, required in f.nodes]
     versions = sorted({told for told in f.versions.values() if isinstance(told, str)})

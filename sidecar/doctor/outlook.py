@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from .budget import PROOF, usual
 from .checks import Check, Verdict, listed
+from .doors import is_open, ladder
 from .findings import Findings
-from .pod import is_open, ladder
 
 
 MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILING: "FAILING", Verdict.UNKNOWN: "unknown"}

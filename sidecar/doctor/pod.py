@@ -1,41 +1,65 @@
-"""What was read in the pod, judged: the budget, the app, its callers, its doors, and who may act."""
+"""What was read in the pod, judged: the budget, the app, its callers, its release, and who may act."""
 
 import os
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 from sidecar.lease import Port, Release
-from sidecar.registration import OPENAPI, Road
 from sidecar.settings import duration_text
 from sidecar.traffic import BLIND, PROCFS
 
 from .budget import arithmetic, cover
-from .checks import Check, Verdict, check, listed
+from .checks import Check, Remark, Verdict, check, listed, together
 from .findings import Findings, Trouble, unreadable
 
 
-URL = "NACOS_DRAIN_ACTUATOR_URL"
 LOGIN = "NACOS_DRAIN_ACTUATOR_USERNAME and NACOS_DRAIN_ACTUATOR_PASSWORD"
 SEEING = (
     "use the seccomp profile RuntimeDefault, or one that allows AF_NETLINK sockets; gVisor has none: there set "
     "NACOS_DRAIN_CONSUMER_CACHE to what the consumers really use"
 )
-KNOWN = ("exposed", "protected", "not exposed", "redirects", "answers")  # what the adapter says of an endpoint
+WAIT = "spring.cloud.nacos.discovery.graceful-shutdown-wait-time"
+LOSES_WAIT = "3.0."  # the Nacos client of Spring Cloud Alibaba 2025.0: rollout-baseline.md section 4
 
 
 def plan(f: Findings) -> Check:
     """Whether there is time for a drain."""
+    return together("plan", (_budget(f), *_built_in_wait(f)))
+
+
+def _budget(f: Findings) -> Remark:
     made = f.drain.rules.plan
     if not made.fits:
-        return check("plan", Verdict.FAILING, f"budget {made.budget:g} s of {made.grace_period:g} s", arithmetic(made))
+        return Remark(Verdict.FAILING, f"budget {made.budget:g} s of {made.grace_period:g} s", arithmetic(made))
     detail = (
         f"grace period {made.grace_period:g} s, of which the drain has {made.budget:g} s: proof {made.proof:g} s, "
         f"SETTLE {made.settle:g} s of at most {made.cap:g} s"
     )
     if made.settle < made.cap:
-        return check("plan", Verdict.WARNING, f"{detail}: cut before its end", cover(made))
+        return Remark(Verdict.WARNING, f"{detail}: cut before its end", cover(made))
     if not made.covers_spring_cache:
         detail += f"; a cache of 35 s is not covered, NACOS_DRAIN_CONSUMER_CACHE being {made.consumer_cache:g} s"
-    return check("plan", Verdict.OK, detail)
+    return Remark(Verdict.OK, detail)
+
+
+def _built_in_wait(f: Findings) -> Iterator[Remark]:
+    """Newer apps deregister and serve on for a while by themselves, also after a drain has done both for them."""
+    told, app_stop = f.drain.identity, f.settings.app_stop
+    if told is None or not told.stop_wait:
+        return
+    wait = f"the app's built-in wait of {told.stop_wait:g} s (gracefulShutdownWaitTime)"
+    if told.client.startswith(LOSES_WAIT) and f.settings.release is not Release.ACTUATOR:
+        detail = (
+            f"{wait} is lost on SIGTERM with nacos-client {told.client}, and works by POST /actuator/shutdown only: "
+            "no harm with the sidecar in front, whose drain is over by then"
+        )
+        yield Remark(Verdict.OK, detail)
+    elif app_stop is not None and app_stop < told.stop_wait:
+        detail = f"NACOS_DRAIN_APP_STOP is {app_stop:g} s, which is less than {wait}: it may be killed while it waits"
+        step = f"set {WAIT}=0 in the app, as the drain has waited already, or raise NACOS_DRAIN_APP_STOP"
+        yield Remark(Verdict.WARNING, detail, step)
+    else:
+        yield Remark(Verdict.OK, f"{wait} is counted; a drain has waited already, so {WAIT}=0 in the app saves it")
 
 
 # -- the app ---------------------------------------------------------------------------------------------------------
@@ -148,79 +172,6 @@ def _shutdown(f: Findings) -> Check:
         "management.endpoint.shutdown.access=unrestricted), or use another NACOS_DRAIN_RELEASE"
     )
     return check("release", Verdict.FAILING, f"by the actuator's shutdown: {told}", step)
-
-
-# -- its doors -------------------------------------------------------------------------------------------------------
-
-
-def actuator(f: Findings) -> Check:
-    """Which endpoints are open, and so by which roads the app can leave."""
-    settings = f.settings
-    if not f.actuator:
-        own = settings.deregister_url is not None
-        detail = (
-            "none is in use; your own deregister endpoint is not asked ahead, it might act" if own else "not in use"
-        )
-        return check("actuator", Verdict.OK, detail)
-    secrets = (settings.actuator_username, settings.actuator_password)
-    if problem := unreadable(*secrets, settings.deregister_body, settings.deregister_undo, settings.deregister_headers):
-        step = "mount that file, or correct the variable with _FILE behind it that names it"
-        return check("actuator", Verdict.FAILING, problem, step)
-    told = f.exposed
-    if told is None or (isinstance(told, Trouble) and told.rejected):
-        step = f"set {URL}, or start the app: it is looked for where the app listens"
-        return check("actuator", Verdict.UNKNOWN, "none was found", step)
-    if isinstance(told, Trouble):
-        return check("actuator", Verdict.FAILING, f"it does not answer: {told.text}", f"is the app up? Check {URL}")
-    silent = [words for words in told.values() if not words.startswith(KNOWN)]
-    if len(silent) == len(told):
-        return check("actuator", Verdict.FAILING, silent[0], f"is the app up? Check {URL}")
-    detail = ", ".join(f"{name} {words if words.startswith(KNOWN) else 'no answer'}" for name, words in told.items())
-    roads = ", then ".join((*open_roads(f), OPENAPI.name))
-    detail = f"{detail}; roads: {roads}"
-    if not any(words.startswith("exposed") for words in told.values()):
-        protected = any(words.startswith("protected") for words in told.values())
-        step = f"set or correct {LOGIN}" if protected else f"check {URL}: the management port or base path is another"
-        return check("actuator", Verdict.FAILING, detail, step)
-    if not open_roads(f):
-        protected = any(told.get(road.name, "").startswith("protected") for road in f.drain.rules.roads)
-        step = "expose serviceregistry or nacos-deregister; without one, only Nacos' OpenAPI is left"
-        return check("actuator", Verdict.WARNING, detail, f"set or correct {LOGIN}" if protected else step)
-    return check("actuator", Verdict.OK, detail)
-
-
-def open_roads(f: Findings) -> tuple[str, ...]:
-    """The roads in the app that are open as far as could be asked, in their order."""
-    return tuple(dict.fromkeys(road.name for road in ladder(f) if road.inside and is_open(f, road)))
-
-
-def ladder(f: Findings) -> tuple[Road, ...]:
-    """The roads that a drain would try, in their order."""
-    removals = f.lease.removals if f.lease is not None else ()
-    return tuple(dict.fromkeys(road for r in removals for road in r.roads)) or (*f.drain.rules.roads, OPENAPI)
-
-
-def is_open(f: Findings, road: Road) -> bool:
-    """Whether nothing that was read speaks against a road."""
-    if road.name == "dubbo":
-        return not isinstance(f.dubbo, Trouble)
-    if f.exposed is None or isinstance(f.exposed, Trouble):
-        return not f.actuator and road.inside  # the user's own endpoint, which nobody may ask ahead
-    # an endpoint of one's own need not know OPTIONS: only a clear refusal means that it is shut
-    return not f.exposed.get(road.name, "exposed").startswith(("not exposed", "protected", "redirects"))
-
-
-def dubbo(f: Findings) -> Check:
-    """Whether Dubbo's QoS port would obey."""
-    told, address = f.dubbo, f.settings.dubbo_qos
-    if address is None:
-        return check("dubbo", Verdict.OK, "not in use")
-    if isinstance(told, Trouble):
-        step = "let the app open it to loopback (dubbo.application.qos-enable), or correct NACOS_DRAIN_DUBBO_QOS"
-        return check("dubbo", Verdict.FAILING, told.text, step)
-    if told is None:
-        return check("dubbo", Verdict.UNKNOWN, "not asked yet", "`nacos-drain doctor` asks now")
-    return check("dubbo", Verdict.OK, f"QoS answers at {address}, and would obey")
 
 
 # -- who may act -----------------------------------------------------------------------------------------------------

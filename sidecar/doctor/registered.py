@@ -60,7 +60,11 @@ def _unidentified(f: Findings) -> Check:
     if drain.app.port is Port.CLOSED:
         step = f"start the app; to know ahead of it, set {name}"
         return check("identity", Verdict.UNKNOWN, "nobody listens here who could tell", step)
-    step = f"let the app show nacosdiscovery (NACOS_DRAIN_ACTUATOR_URL says where), or set {name}"
+    step = (
+        "let the app show nacos-deregister of our starter, or nacosdiscovery, in "
+        "management.endpoints.web.exposure.include (a profile's value replaces the default one's; "
+        f"NACOS_DRAIN_ACTUATOR_URL says where the actuator is), or set {name}"
+    )
     return check("identity", Verdict.FAILING, drain.unidentified or "the app was not asked yet", step)
 
 
@@ -117,7 +121,7 @@ def _known(f: Findings, known: Known) -> Remark:
     if without:
         step = "wait a second and try again; if it stays, that node does not follow its cluster"
         return Remark(Verdict.WARNING, f"{name}: listed, but not at {listed(without)}", step)
-    detail = f"{name}: listed, weight {record.weight:g}; {HELD[known.publisher]}"
+    detail = f"{name}: listed, weight {record.weight:g}; {HELD[f.drain.publisher(record.instance)]}"
     inside = any(r.roads[0].inside for r in (f.lease.removals if f.lease else ()) if r.instance == record.instance)
     if known.publisher is Publisher.BATCH and not inside:
         step = (

@@ -17,7 +17,7 @@ from sidecar.registration import Instance, Publisher, Service
 from sidecar.settings import Loaded
 from sidecar.settle import Settle
 
-from . import nacos, pod, registered
+from . import doors, nacos, pod, registered
 from .asking import of_any, of_each, plain, within
 from .checks import Check
 from .findings import Findings, Sight, Trouble, View
@@ -37,8 +37,8 @@ JUDGES: tuple[Callable[[Findings], Check], ...] = (
     nacos.permission,
     pod.app,
     pod.traffic,
-    pod.actuator,
-    pod.dubbo,
+    doors.actuator,
+    doors.dubbo,
     pod.release,
     nacos.protect_threshold,
     pod.door,

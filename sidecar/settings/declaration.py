@@ -244,7 +244,7 @@ class Settings:
         metadata=_about(
             SECRET,
             "The body with which that request brings the app back.",
-            "unset: only a restart of the app does",
+            "unset: known where our starter answers; else only a restart of the app does",
         ),
     )
     deregister_headers: Headers | None = field(

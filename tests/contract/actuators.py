@@ -1,4 +1,4 @@
-"""Apps with an actuator, as the suite wants them: scripted ones today, whatever has these few words tomorrow.
+"""Apps with an actuator, as the suite wants them: scripted ones here, real ones by rig.spring.
 
 async with scripted_app(generation="2025.1", nacos=server) as app:
     SpringActuator(Http(), app.url)
@@ -43,10 +43,6 @@ class Provider(Protocol):
     @property
     def instance(self) -> Instance:
         """What it registers, of several the first."""
-
-    @property
-    def instances(self) -> tuple[Instance, ...]:
-        """All that it registers."""
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -97,7 +93,7 @@ class ScriptedApp:
         await self._tell("deregister")
 
     async def fault(self, endpoint: str, what: str) -> None:
-        """Break an endpoint: a status, hang, reset or html."""
+        """Break an endpoint: a status, hang, reset or html; `0.5s` only slows it down."""
         await self._tell(f"fault {endpoint}={what}")
 
     async def clear(self) -> None:

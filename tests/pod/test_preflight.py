@@ -161,7 +161,8 @@ async def test_who_the_app_says_it_is_is_told_once() -> None:
         assert events.count("registry.identified") == 1
         assert "registry.unidentified" not in events
         status = await s.status()
-        assert status["identity"] == {"source": told["source"], "registers": True, "stop_wait": 2.0}
+        identity = {"source": told["source"], "registers": True, "stop_wait": 2.0, "nacos_client": None}
+        assert status["identity"] == identity
         assert status["unidentified"] is None
         assert status["roads"] == ["nacos-deregister", "serviceregistry", "openapi"]
         assert rows(status)["identity"]["verdict"] == "ok"
@@ -182,12 +183,12 @@ async def test_an_app_that_does_not_say_who_it_is_is_told_once() -> None:
     async with actuator(status=404) as app, scene(app.env, prepare=app.of, ready=False) as s:
         await s.said("registry.unidentified")
         told = s.told("registry.unidentified")
-        assert "does not show nacosdiscovery" in told["error"]
+        assert "shows neither our starter's nacos-deregister nor nacosdiscovery" in told["error"]
         assert "set NACOS_DRAIN_NACOS_SERVER_ADDR and NACOS_DRAIN_NACOS_SERVICE" in told["next_step"]
         await s.said("preflight.failing", within=25)
         assert [line["event"] for line in s.log].count("registry.unidentified") == 1
         status = await s.status()
-        assert "does not show nacosdiscovery" in status["unidentified"]
+        assert "shows neither our starter's nacos-deregister nor nacosdiscovery" in status["unidentified"]
         assert status["identity"] is None
         assert rows(status)["identity"]["verdict"] == "failing"
         assert rows(status)["instance"]["verdict"] == rows(status)["permission"]["verdict"] == "unknown"

@@ -42,16 +42,18 @@ class Generation:
     down: str  # overlay: enabled=false by v1 OpenAPI; again: registered again, disabled; removal: deregistered
     told_wait: bool  # gracefulShutdownWaitTime is among its properties
     waits_on_term: bool  # and it is heeded on SIGTERM; by /shutdown it always is
+    client: str  # the version of its Nacos client
     cluster: str = ""  # its spelling of DEFAULT
 
 
 GENERATIONS = {
-    "2021": Generation("overlay", told_wait=False, waits_on_term=False, cluster="DEFAULT"),
-    "2023.0.1": Generation("overlay", told_wait=False, waits_on_term=False),
-    "2023.0.3": Generation("overlay", told_wait=True, waits_on_term=True),
-    "2025.0": Generation("again", told_wait=True, waits_on_term=False),
-    "2025.1": Generation("removal", told_wait=True, waits_on_term=True),
+    "2021": Generation("overlay", told_wait=False, waits_on_term=False, client="2.2.0", cluster="DEFAULT"),
+    "2023.0.1": Generation("overlay", told_wait=False, waits_on_term=False, client="2.4.2"),
+    "2023.0.3": Generation("overlay", told_wait=True, waits_on_term=True, client="2.4.3"),
+    "2025.0": Generation("again", told_wait=True, waits_on_term=False, client="3.0.3"),
+    "2025.1": Generation("removal", told_wait=True, waits_on_term=True, client="3.1.1"),
 }
+STARTER, REGISTRATION = "nacos-deregister", "nacos-deregister/registration"
 
 
 class RefusedError(Exception):
@@ -177,6 +179,7 @@ class App:
         self.generation = GENERATIONS[options.generation]
         self.port = -1  # Spring knows it when it registers
         self.online = False
+        self.removed = False  # by our starter
         self.ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._registration: Registration = Nowhere()
 
@@ -192,12 +195,19 @@ class App:
     async def register(self, *, enabled: bool = True) -> None:
         """Register, or register again."""
         await self._registration.register(enabled=enabled)
-        self.port, self.online = self._port, enabled
+        self.port, self.online, self.removed = self._port, enabled, False
 
     async def deregister(self) -> None:
         """Take the registration back, as `NacosServiceRegistry.deregister` does."""
         await self._registration.deregister()
         self.online = False
+
+    @property
+    def state(self) -> str:
+        """As our starter tells it."""
+        if self.options.register_disabled:
+            return "DISABLED"
+        return "STARTING" if self.port < 0 else "DOWN" if self.removed else "UP"
 
     async def set_status(self, status: str) -> None:
         """Do what `NacosServiceRegistry.setStatus` does in this generation; an unknown status is none of its."""
@@ -249,19 +259,25 @@ class Actuator:
             "service-registry": {"GET": self._status, "POST": self._set_status},
             "shutdown": {"POST": self._shutdown},
         }
+        if app.options.starter:
+            self._endpoints[STARTER] = {"GET": self._registration, "POST": self._starter}
+            self._endpoints[REGISTRATION] = {"GET": self._registration}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request below the base path."""
-        name = request.match_info["endpoint"]
+        name = "/".join(filter(None, map(request.match_info.get, ("endpoint", "part"))))
         await self._log(request)
-        if fault := self.faults.get(name):
+        fault = self.faults.get(name, "")
+        if fault.endswith("s"):
+            await asyncio.sleep(float(fault[:-1]))
+        elif fault:
             return await self._break(request, fault)
         if self._options.basic:
             expected = "Basic " + b64encode(self._options.basic.encode()).decode()
             if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected.encode()):
                 return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="Realm"'})
         methods = self._endpoints.get(name)
-        if methods is None or name not in self._options.endpoints:
+        if methods is None or request.match_info["endpoint"] not in self._options.endpoints:
             return self.error(request, 404)
         if request.method == "OPTIONS":
             return web.Response(headers={"Allow": ",".join([*methods, "OPTIONS"])})
@@ -355,6 +371,49 @@ class Actuator:
             return self.error(request, 500)
         return _spring("ok")
 
+    async def _starter(self, request: web.Request) -> web.StreamResponse:
+        """Truly remove, or register again: what `examples/spring-boot-starter` does."""
+        body, kind = await request.text(), _content_type(request)
+        if kind not in SPRING_JSON and (kind or body):
+            return self.error(request, 415)
+        status = "DOWN"
+        if kind:  # only then Spring looks at the query, too
+            try:
+                told = dict(json.loads(body or "{}")) | dict(request.query)
+            except (TypeError, ValueError):
+                return self.error(request, 400)
+            if "status" not in told:
+                return self.error(request, 400)
+            status = told["status"]
+        if status not in {"UP", "DOWN"}:
+            return _spring({"reason": "status is neither DOWN nor UP"}, 400)
+        if self._app.state in {"DISABLED", "STARTING"}:
+            return _spring({"reason": "the app has not registered"}, 409)
+        try:
+            await (self._app.register() if status == "UP" else self._app.deregister())
+        except Exception as error:  # noqa: BLE001  whatever the client has raised
+            return _spring({"reason": f"{type(error).__name__} at Nacos"}, 500)
+        self._app.removed = status == "DOWN"
+        return await self._registration(request)
+
+    async def _registration(self, _request: web.Request) -> web.StreamResponse:
+        options, app = self._options, self._app
+        told: dict[str, object] = {
+            "service": options.service[0],
+            "group": options.group,
+            "namespace": "" if options.namespace == "public" else options.namespace,
+            "cluster": options.cluster,
+            "ip": options.ip,
+            "port": app.port,
+            "ephemeral": True,
+            "registerEnabled": not options.register_disabled,
+            "state": app.state,
+            "serverAddr": options.nacos or "127.0.0.1:8848",
+        }
+        if app.generation.told_wait:
+            told["gracefulShutdownWaitTime"] = round(options.stop_wait * 1000)
+        return _spring(told | {"nacosClient": app.generation.client})
+
     async def _status(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(text="UP" if self._app.online else "")
 
@@ -381,8 +440,9 @@ def _content_type(request: web.Request) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _spring(body: object) -> web.Response:
-    return web.Response(text=json.dumps(body), content_type="application/vnd.spring-boot.actuator.v3+json")
+def _spring(body: object, status: int = 200) -> web.Response:
+    kind = "application/vnd.spring-boot.actuator.v3+json"
+    return web.Response(text=json.dumps(body), status=status, content_type=kind)
 
 
 def say(out: TextIO, text: str) -> None:
@@ -419,6 +479,7 @@ class Servers:
         base = self._options.base_path.rstrip("/")
         if manages:
             app.router.add_route("*", f"{base}/{{endpoint}}", self._actuator.answer)
+            app.router.add_route("*", f"{base}/{{endpoint}}/{{part}}", self._actuator.answer)
         if manages and self._options.management_port is not None:
             app.router.add_route("*", "/{path:.*}", self._nothing)
         else:
@@ -509,12 +570,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--base-path", default="/actuator")
     made.add_argument("--generation", choices=GENERATIONS, default="2023.0.1")
     made.add_argument("--deregister", choices=["folk", "removal"], default="folk", help="what nacos-deregister does")
+    made.add_argument("--starter", action="store_true", help="nacos-deregister is our starter's")
     made.add_argument(
         "--endpoints",
         type=lambda text: text.split(","),
         help="those exposed; default: what is open by default, by their new names",
     )
-    made.add_argument("--fault", type=_pair, action="append", default=[], metavar="ENDPOINT=STATUS|hang|reset|html")
+    made.add_argument(
+        "--fault", type=_pair, action="append", default=[], metavar="ENDPOINT=STATUS|SECONDSs|hang|reset|html"
+    )
     made.add_argument("--basic", metavar="USER:PASSWORD", help="basic auth before the actuator")
     made.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="for the actuator's port")
     made.add_argument("--register-disabled", action="store_true", help="registerEnabled=false")

@@ -26,7 +26,7 @@ def noted(told: Told, words: str) -> None:
 
 @fault("nothing: the app removes itself (starter)", "scripted app")
 async def removal(c: Case) -> Told:
-    app = await c.start_scripted("2023.0.1", deregister="removal")
+    app = await c.start_scripted("2023.0.1", starter=True)
     told = await drained(c, app, road=STARTER)
     assert told.report["instances"][0]["residue"] == "none"
     assert told.left == NOTHING
@@ -126,6 +126,17 @@ async def without_login(c: Case) -> Told:
 @fault("somebody asks for it back (POST /resume): the app registers again", "scripted app")
 async def resumed(c: Case) -> Told:
     await c.start_scripted("2025.1", endpoints=SPRING_ONLY)
+    return await given_back(c)
+
+
+@fault("somebody asks for it back (POST /resume): the starter registers again", "scripted app")
+async def resumed_by_starter(c: Case) -> Told:
+    await c.start_scripted("2023.0.1", starter=True)
+    return await given_back(c)
+
+
+async def given_back(c: Case) -> Told:
+    """A hook, and somebody who wants the instance online again."""
     c.trigger()
     await c.until(c.is_out, "it is out")
     async with c.http.post(c.url("/resume")) as answer:

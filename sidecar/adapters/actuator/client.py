@@ -1,32 +1,27 @@
 """The Actuator: which request goes where, and what its answer means for the drain."""
 
 import asyncio
-import contextlib
 import json
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from sidecar.http import Answer, Http
+from sidecar.http import Http
 from sidecar.ports import Rejected, Unavailable
 from sidecar.registration import Identity, Road
 
-from .discovery import Discovery, discovery
-from .refusals import NO_ACTUATOR, Call, Endpoint, accept, unreachable
+from .asking import Asking, Login
+from .finding import Finding
+from .refusals import CLOSED, Call, Endpoint, accept
 
 
-SEARCH = 1.0  # seconds: a port that speaks another protocol may say nothing at all
 OLD_REGISTRY = "service-registry"  # until Spring Cloud Hoxton
 JSON = {"Content-Type": "application/json"}  # anything else gets a 415 (rollout-baseline.md section 3)
-
-CLOSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+BACK = json.dumps({"status": "UP"})  # what our starter understands
 STANDING = frozenset(  # there, but with another method, or as the health of an unhealthy app
     {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.SERVICE_UNAVAILABLE}
 )
-
-Login = Callable[[], tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +42,32 @@ class SpringActuator:
     """An Actuator over HTTP.
 
     `url` is the base of the endpoints, as in `http://127.0.0.1:9081/actuator`; without one it is looked for where the
-    app listens. `login` is for basic auth; it goes to the actuator alone, not to a custom endpoint elsewhere. Deadlines
-    are the caller's: an endpoint that hangs hangs.
+    app listens. `login` is for basic auth; it goes to the actuator alone, not to a custom endpoint elsewhere.
+    `borrows`: its credentials at Nacos are wanted. Deadlines are the caller's: an endpoint that hangs hangs.
     """
 
     def __init__(
-        self, http: Http, url: str | None, *, login: Login | None = None, deregister: Deregister = BY_CUSTOM
+        self,
+        http: Http,
+        url: str | None,
+        *,
+        login: Login | None = None,
+        deregister: Deregister = BY_CUSTOM,
+        borrows: bool = False,
     ) -> None:
-        self._http = http
-        self._configured = url.rstrip("/") if url else None
-        self._found: str | None = None
-        self._last: str | None = None  # where it was found before: a management port opens later than the app's
-        self._login = login
+        self._asking = Asking(http, login)
+        self._finding = Finding(self._asking, url, borrows=borrows)
         self._deregister = deregister
         self._registry = (Endpoint.REGISTRY.value, OLD_REGISTRY)  # first the one that was there the last time
-        self._credentials: tuple[str, str] | None = None
 
     @property
     def roads(self) -> tuple[Road, ...]:
-        """The ways out that the app offers, the custom one first: only that can be a true removal in old versions."""
+        """The ways out that the app offers, the custom one first: only that can be a true removal in old versions.
+
+        What is known of the way back from there grows when our starter has answered.
+        """
         return (
-            Road(Endpoint.DEREGISTER.value, undoable=self._deregister.undo is not None, inside=True),
+            Road(Endpoint.DEREGISTER.value, undoable=self._way_back() is not None, inside=True),
             Road(Endpoint.REGISTRY.value, undoable=True, inside=True),
         )
 
@@ -82,113 +82,60 @@ class SpringActuator:
         """Ask the app to register again."""
         if road != Endpoint.DEREGISTER:
             await self._set_status(road, "UP")
-        elif self._deregister.undo is None:
+        elif (undo := self._way_back()) is None:
             raise Rejected(f"{Endpoint.DEREGISTER} has no way back: set NACOS_DRAIN_DEREGISTER_UNDO")
         else:
-            await self._ask_custom(self._deregister.undo)
+            await self._ask_custom(undo)
 
     async def identity(self, ports: frozenset[int]) -> Identity | None:
         """How the app is registered; None where its endpoint is not exposed, or, without a URL, was not found yet."""
-        base = self._configured or self._found
-        if base is None:
-            return await self._search(ports)
-        call = self._call(Endpoint.DISCOVERY, "GET", base)
-        try:
-            answer = await self._send(call)
-        except Unavailable as error:
-            if error.refused:
-                self._found = None  # the next life of the app may have it elsewhere
-            raise
-        if answer.status == HTTPStatus.NOT_FOUND:
-            return None
-        accept(answer.status, call)
-        return self._take(_read(call, answer))
+        told = await self._finding.identity(ports)
+        return replace(told, roads=self.roads) if told is not None and told.starter else told
 
     def credentials(self) -> tuple[str, str] | None:
         """The user and password with which the app logs in at Nacos, by its own word."""
-        return self._credentials
+        return self._finding.credentials
 
     async def healthy(self) -> bool | None:
         """Whether its health endpoint is content; None where it has none for us. Raises Unavailable without answer."""
-        base = self._configured or self._found
+        base = self._finding.known
         if base is None:
             return None
-        answer = await self._send(self._call(Endpoint.HEALTH, "GET", base))
+        answer = await self._asking.send(self._finding.call(Endpoint.HEALTH, "GET", base))
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return False
         return True if answer.status == HTTPStatus.OK else None
 
     async def shutdown(self) -> None:
         """Ask the app to stop."""
-        call = self._call(Endpoint.SHUTDOWN, "POST", self._base())
-        accept((await self._send(call)).status, call)
+        call = self._finding.call(Endpoint.SHUTDOWN, "POST", self._finding.base)
+        accept((await self._asking.send(call)).status, call)
 
     async def exposed(self) -> Mapping[str, str]:
         """What a harmless request to each endpoint says, for people.
 
         Those that act are asked by OPTIONS, which Spring answers by itself: a folk endpoint may act on a GET too.
         """
-        base = self._base()
+        base, call = self._finding.base, self._finding.call
         asked = {
-            Endpoint.HEALTH: [self._call(Endpoint.HEALTH, "GET", base)],
-            Endpoint.DISCOVERY: [self._call(Endpoint.DISCOVERY, "GET", base)],
+            Endpoint.HEALTH: [call(Endpoint.HEALTH, "GET", base)],
+            Endpoint.DISCOVERY: [call(Endpoint.DISCOVERY, "GET", base)],
             Endpoint.DEREGISTER: [self._custom("OPTIONS")],
-            Endpoint.REGISTRY: [self._call(Endpoint.REGISTRY, "GET", base, name=name) for name in self._registry],
-            Endpoint.SHUTDOWN: [self._call(Endpoint.SHUTDOWN, "OPTIONS", base)],
+            Endpoint.REGISTRY: [call(Endpoint.REGISTRY, "GET", base, name=name) for name in self._registry],
+            Endpoint.SHUTDOWN: [call(Endpoint.SHUTDOWN, "OPTIONS", base)],
         }
         told = await asyncio.gather(*map(self._exposure, asked.values()))
         return {endpoint.value: words for endpoint, words in zip(asked, told, strict=True)}
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.close()
-
-    # -- finding it ------------------------------------------------------------------------------------------------
-
-    async def _search(self, ports: frozenset[int]) -> Identity | None:
-        """Ask each port once, and where it was the last time; keep the one that tells of a port that listens here.
-
-        Behind a shared address (hostNetwork, a VM) there may be several apps: which is ours nobody can tell.
-        """
-        bases = dict.fromkeys(f"http://127.0.0.1:{port}/actuator" for port in sorted(ports))
-        bases |= {self._last: None} if self._last is not None else {}
-        calls = {base: self._call(Endpoint.DISCOVERY, "GET", base) for base in bases}
-        answers = dict(zip(calls, await asyncio.gather(*map(self._knock, calls.values())), strict=True))
-        found: dict[str, Discovery] = {}
-        for base, answer in answers.items():
-            if answer is not None and answer.status == HTTPStatus.OK:
-                with contextlib.suppress(Unavailable):  # an app's own page for whatever it does not know
-                    found[base] = _read(calls[base], answer)
-        ours = {b: d for b, d in found.items() if d.identity.instance is None or d.identity.instance.port in ports}
-        if len({told.identity.instance for told in ours.values()}) > 1:
-            raise Rejected(f"several apps show their actuator here ({', '.join(ours)}): set NACOS_DRAIN_ACTUATOR_URL")
-        for base, told in ours.items():
-            self._found = self._last = base
-            return self._take(told)
-        for base, answer in answers.items():
-            if answer is not None and answer.status in CLOSED:
-                raise Rejected(
-                    f"{calls[base]} answers {answer.status}: set NACOS_DRAIN_ACTUATOR_URL; "
-                    "a login is sent to a configured actuator only"
-                )
-        return None
-
-    async def _knock(self, call: Call) -> Answer | None:
-        try:
-            async with asyncio.timeout(SEARCH):
-                return await self._send(call)
-        except (Unavailable, TimeoutError):
-            return None
-
-    def _take(self, told: Discovery) -> Identity:
-        self._credentials = told.credentials
-        return told.identity
+        await self._asking.close()
 
     async def _exposure(self, calls: Iterable[Call]) -> str:
         """What is said under the first name that is known there."""
         for call in calls:
             try:
-                answer = await self._send(call)
+                answer = await self._asking.send(call)
             except Unavailable as error:
                 return str(error)
             if answer.status != HTTPStatus.NOT_FOUND:
@@ -202,65 +149,43 @@ class SpringActuator:
         call = self._custom(self._deregister.method)
         text = body() if body is not None else None
         headers = dict(self._deregister.headers() if self._deregister.headers is not None else {})
-        if text is not None and "content-type" not in map(str.lower, headers) and _is_json(text):
+        if text is not None and "content-type" not in map(str.lower, headers) and is_json(text):
             headers |= JSON
-        answer = await self._send(call, headers, None if text is None else text.encode())
+        answer = await self._asking.send(call, headers, None if text is None else text.encode())
         accept(answer.status, call)
 
     async def _set_status(self, road: str, status: str) -> None:
         """Spring's own endpoint, by the name that it has in this version."""
         if road != Endpoint.REGISTRY:
             raise ValueError(f"no road of the actuator: {road}")
-        base, body = self._base(), json.dumps({"status": status}).encode()
-        call = self._call(Endpoint.REGISTRY, "POST", base, name=self._registry[0])
-        answer = await self._send(call, JSON, body)
+        base, body = self._finding.base, json.dumps({"status": status}).encode()
+        call = self._finding.call(Endpoint.REGISTRY, "POST", base, name=self._registry[0])
+        answer = await self._asking.send(call, JSON, body)
         if answer.status == HTTPStatus.NOT_FOUND:
-            other = self._call(Endpoint.REGISTRY, "POST", base, name=self._registry[1])
-            second = await self._send(other, JSON, body)
+            other = self._finding.call(Endpoint.REGISTRY, "POST", base, name=self._registry[1])
+            second = await self._asking.send(other, JSON, body)
             if second.status != HTTPStatus.NOT_FOUND:
                 self._registry = (self._registry[1], self._registry[0])
                 call, answer = other, second
         accept(answer.status, call)
 
-    def _base(self) -> str:
-        base = self._configured or self._found
-        if base is None:
-            raise Rejected(NO_ACTUATOR)
-        return base
+    def _way_back(self) -> Callable[[], str] | None:
+        """The body that undoes it: as set, or as our starter has it, where that is what is asked."""
+        starter = self._finding.starter
+        if self._deregister.undo is not None or starter is None or self._deregister.method != "POST":
+            return self._deregister.undo
+        return (lambda: BACK) if self._custom("POST").starter else None
 
     def _custom(self, method: str) -> Call:
-        where = self._deregister.url or f"/{Endpoint.DEREGISTER}"
+        where, base = self._deregister.url or f"/{Endpoint.DEREGISTER}", self._finding.known
         if where.startswith("/"):
-            return self._call(Endpoint.DEREGISTER, method, self._base(), name=where[1:])
-        base = self._configured or self._found
-        elsewhere = base is None or _origin(where) != _origin(base)
-        return Call(Endpoint.DEREGISTER, method, where, self._login is not None and not elsewhere, elsewhere)
-
-    def _call(self, endpoint: Endpoint, method: str, base: str, *, name: str = "") -> Call:
-        known = self._login is not None and self._configured is not None
-        return Call(endpoint, method, f"{base}/{name or endpoint}", known)
-
-    async def _send(self, call: Call, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Answer:
-        sent = dict(headers or {})
-        if call.login and "authorization" not in map(str.lower, sent):
-            sent["Authorization"] = self._basic()
-        if call.endpoint is Endpoint.DISCOVERY:
-            sent["Accept"] = "application/json"
-        try:
-            return await self._http.request(call.method, call.url, headers=sent, body=body)
-        except Unavailable as error:
-            raise unreachable(call, error) from error
-
-    def _basic(self) -> str:
-        assert self._login is not None  # noqa: S101  asked by the caller
-        return "Basic " + b64encode(":".join(self._login()).encode()).decode()
-
-
-def _read(call: Call, answer: Answer) -> Discovery:
-    try:
-        return discovery(answer.body, f"the app's actuator, {call}")
-    except Unavailable as error:
-        raise Unavailable(f"{call} {error}: is it the actuator of a Spring Cloud Alibaba app?") from None
+            call = self._finding.call(Endpoint.DEREGISTER, method, self._finding.base, name=where[1:])
+        else:
+            elsewhere = base is None or _origin(where) != _origin(base)
+            known = self._asking.login is not None and not elsewhere
+            call = Call(Endpoint.DEREGISTER, method, where, known, elsewhere)
+        starter = self._finding.starter
+        return replace(call, starter=starter is not None and call.url == f"{starter}/{Endpoint.DEREGISTER}")
 
 
 def _exposed(status: int) -> str:
@@ -279,7 +204,8 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.rpartition("@")[2].lower()
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a body gets JSON's content type."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

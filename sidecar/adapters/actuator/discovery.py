@@ -1,7 +1,7 @@
-"""`nacosdiscovery`, read: how the app is registered, by the properties of its Spring Cloud Alibaba.
+"""How the app is registered, by its own word: our starter's, else by the properties of its Spring Cloud Alibaba.
 
-Its shape is the same from 2021 to 2025.1 (rollout-baseline.md section 3). Whatever has another one is no verdict: half
-an identity would be drained in the wrong group and proved where nobody looks.
+The shape of `nacosdiscovery` is the same from 2021 to 2025.1 (rollout-baseline.md section 3). Whatever has another one
+is no verdict: half an identity would be drained in the wrong group and proved where nobody looks.
 """
 
 import json
@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from sidecar.ports import Unavailable
-from sidecar.registration import Identity, Instance, Service
+from sidecar.registration import Identity, Instance, Publisher, Service
 
 
 NACOS_PORT = 8848
@@ -21,28 +21,59 @@ HIGHEST_PORT = 65535
 _SERVER = re.compile(
     r"(?:(https?)://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?(/[\w./~-]*)?", re.IGNORECASE | re.ASCII
 )
+STATES = frozenset({"STARTING", "UP", "DOWN", "DISABLED"})  # of the starter: that it is one of these tells it apart
+
+_VERSION = re.compile(r"(\d{1,4})\.\d[\w.+-]{0,40}", re.ASCII)
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _ISO = re.compile(rf"PT(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?", re.IGNORECASE)
 _SUFFIXED = re.compile(rf"{_NUMBER}(ms|s|m|h)?", re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+def registration(body: bytes, source: str) -> Identity:
+    """Read the answer of our starter. Raises Unavailable when it is somebody else's."""
+    told = _json(body)
+    if not isinstance(told, dict) or told.get("state") not in STATES:
+        raise Unavailable("answers with JSON that is not our starter's")
+    client = _VERSION.fullmatch(_text(told, "nacosClient"))
+    registers = told.get("registerEnabled") is not False
+    return Identity(
+        _instance(told, _text(told, "cluster")) if registers else None,
+        registers=registers,
+        servers=_servers(_text(told, "serverAddr"), _text(told, "contextPath")),
+        stop_wait=_seconds(told.get("gracefulShutdownWaitTime")),
+        source=source,
+        starter=True,
+        publisher=_publisher(told.get("ephemeral"), int(client[1]) if client else 0),
+        client=client[0] if client else "",
+    )
+
+
+def _publisher(ephemeral: object, major: int) -> Publisher:
+    """Who holds it: clients have registered over a connection since 2.0, and beaten over HTTP before."""
+    if ephemeral is False:
+        return Publisher.PERSISTENT
+    if ephemeral is not True or major == 0:
+        return Publisher.UNKNOWN
+    return Publisher.BEAT if major == 1 else Publisher.GRPC
+
+
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What the endpoint told. The login is the app's own at Nacos, and shows itself to nobody by accident."""
+    """What `nacosdiscovery` told. The login is the app's own at Nacos, and shows itself to nobody by accident."""
 
     identity: Identity
     credentials: tuple[str, str] | None = field(repr=False)
 
 
 def discovery(body: bytes, source: str) -> Discovery:
-    """Read an answer. Raises Unavailable, without a word of the body, when it is not this endpoint's."""
+    """Read its answer. Raises Unavailable, without a word of the body, when it is not this endpoint's."""
     properties = _properties(body)
     more = properties.get("nacosProperties")
     more = more if isinstance(more, dict) else {}
     registers = properties.get("registerEnabled") is not False
     identity = Identity(
-        _instance(properties) if registers else None,
+        _instance(properties, _text(properties, "clusterName")) if registers else None,
         registers=registers,
         servers=_servers(_text(properties, "serverAddr"), _text(more, "contextPath")),
         stop_wait=_seconds(properties.get("gracefulShutdownWaitTime")),
@@ -52,12 +83,17 @@ def discovery(body: bytes, source: str) -> Discovery:
     return Discovery(identity, (username, password) if username and password else None)
 
 
-def _properties(body: bytes) -> dict[str, Any]:
+def _json(body: bytes) -> object:
     try:
-        told = json.loads(body)
+        told: object = json.loads(body)
     except (ValueError, RecursionError):
         page = body.lstrip().startswith(b"<")
         raise Unavailable(f"answers with {'a web page' if page else 'something that is no JSON'}") from None
+    return told
+
+
+def _properties(body: bytes) -> dict[str, Any]:
+    told = _json(body)
     properties = told.get("NacosDiscoveryProperties") if isinstance(told, dict) else None
     if not isinstance(properties, dict):
         raise Unavailable("answers with JSON that has no NacosDiscoveryProperties")
@@ -74,7 +110,7 @@ def _text(properties: dict[str, Any], name: str) -> str:
     return value.strip()
 
 
-def _instance(properties: dict[str, Any]) -> Instance | None:
+def _instance(properties: dict[str, Any], cluster: str) -> Instance | None:
     """The registration; None while the port is -1, which it is until the app has registered."""
     port = properties.get("port")
     if not isinstance(port, int) or isinstance(port, bool) or port > HIGHEST_PORT:
@@ -89,7 +125,7 @@ def _instance(properties: dict[str, Any]) -> Instance | None:
         name,
         _text(properties, "group") or "DEFAULT_GROUP",
         "" if namespace == "public" else namespace,
-        _text(properties, "clusterName") or "DEFAULT",  # "" from 2023.0.1 on, while Nacos has it in DEFAULT
+        cluster or "DEFAULT",  # "" from 2023.0.1 on, while Nacos has it in DEFAULT
     )
     return Instance(service, ip, port)
 

@@ -19,7 +19,7 @@ NO_ACTUATOR = f"no actuator is known: set {URL}"
 
 OLD_STARTER = (
     "the app failed. Spring Cloud Alibaba before 2025 cannot do it on Nacos 3, which has no such write any more (410): "
-    "Nacos' OpenAPI does it instead, given a login, and so does a newer starter; else the app's log says why"
+    "Nacos' OpenAPI does it instead, given a login, and so does nacos-drain's starter in the app; else its log says why"
 )
 NOT_OPEN = (
     "it is not open: set management.endpoint.shutdown.enabled=true (from Spring Boot 3.4 on "
@@ -28,6 +28,7 @@ NOT_OPEN = (
 )
 
 MULTIPLE_CHOICES, BAD_REQUEST = HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.BAD_REQUEST
+CLOSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 WAITS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -37,6 +38,7 @@ class Endpoint(StrEnum):
     HEALTH = "health"
     DISCOVERY = "nacosdiscovery"
     DEREGISTER = "nacos-deregister"
+    REGISTRATION = "nacos-deregister/registration"  # our starter's; an endpoint that somebody else wrote has no such
     REGISTRY = "serviceregistry"
     SHUTDOWN = "shutdown"
 
@@ -50,6 +52,7 @@ class Call:
     url: str
     login: bool = False  # whether a login goes with it
     elsewhere: bool = False  # not below the actuator's URL
+    starter: bool = False  # our own starter answers there
 
     def __str__(self) -> str:
         """No query and no user: a URL that somebody wrote may carry a secret in both."""
@@ -75,7 +78,7 @@ def unreachable(call: Call, error: Unavailable) -> Unavailable:
 
 def _step(status: int, call: Call) -> str:
     """What it means here, and what helps."""
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if status in CLOSED:
         return _denied(status, call)
     if MULTIPLE_CHOICES <= status < BAD_REQUEST:
         return f"a redirect, to https or to a login page: set {_where(call)} to where it leads, or set {LOGIN}"
@@ -104,6 +107,10 @@ def _of_custom(status: int, call: Call) -> str:
                 "it wants another body or content type: set NACOS_DRAIN_DEREGISTER_BODY, or a Content-Type in "
                 "NACOS_DRAIN_DEREGISTER_HEADERS"
             )
+        case HTTPStatus.CONFLICT if call.starter:
+            return "the app has registered nothing: it is still starting, or was told not to"
+        case HTTPStatus.INTERNAL_SERVER_ERROR if call.starter:
+            return "the app did not get it done at Nacos: its log says why"
         case HTTPStatus.GONE | HTTPStatus.INTERNAL_SERVER_ERROR:
             return OLD_STARTER
         case _:
@@ -145,7 +152,7 @@ def _denied(status: int, call: Call) -> str:
 
 def _not_exposed(who: str, instead: str = "") -> str:
     return (
-        f"{who} exposed here: add it to {EXPOSURE}{instead}; "
+        f"{who} exposed here: add it to {EXPOSURE}{instead}; a profile's value there replaces the default one's; "
         f"the management port or base path may be another one, which goes into {URL}"
     )
 
