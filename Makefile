@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real real-drains real-contracts soak faults inits cover bench simulate base java-base wheels image test-image in-docker lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real test-java real-drains real-contracts java-after-drains soak faults inits cover bench bench-rollout spring-cloud simulate base java-base wheels image test-image in-docker lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -33,7 +33,7 @@ test: .venv  ## everything that needs no JVM and no docker, under a minute
 
 CONTRACT := tests/contract
 PROCESSES := tests/pod tests/test_kubelet.py
-QUICK := -q -m "not real and not long and not soak and not docker"
+QUICK := -q -m "not real and not long and not soak and not java and not docker"
 test-core:
 	$(PYTEST) $(QUICK) tests $(patsubst %,--ignore=%,$(CONTRACT) $(PROCESSES)) $(ARGS)
 test-contract:
@@ -49,13 +49,22 @@ cover: .venv  ## the branch coverage gate on the core
 # Two parts beside each other, each with servers of its own; both are mostly waiting.
 test-real: .venv .venv-real  ## with real Nacos 2.2.4 and 3.1.0 (JDK 17, Maven), and what takes its time: under 10 minutes
 	$(PY) tests/rig/build.py
-	@$(MAKE) --no-print-directory -j2 --output-sync=target real-drains real-contracts
+	@$(MAKE) --no-print-directory -j2 --output-sync=target real-drains real-contracts $(ALSO)
 
 DRAINS := tests/inits $(addprefix tests/real/test_,faults.py real_drain.py clusters.py cluster_drains.py)
 real-drains:
-	$(PYTEST) -m "(real or long) and not soak" $(ARGS) $(DRAINS)
+	$(PYTEST) -m "(real or long) and not soak and not java" $(ARGS) $(DRAINS)
 real-contracts:
-	$(PYTEST) -m "(real or long) and not soak" $(ARGS) tests $(patsubst %,--ignore=%,$(DRAINS))
+	$(PYTEST) -m "(real or long) and not soak and not java" $(ARGS) tests $(patsubst %,--ignore=%,$(DRAINS))
+
+test-java: .venv .venv-real  ## the starter and the sidecar in real Spring apps: three generations, on Nacos 2.2.4 and 3.1.0
+	$(PY) tests/rig/build.py
+	PYTHONPATH=tests $(PY) -m rig.spring $(JAVA)
+	$(PYTEST) -m "java and not soak" $(ARGS) tests
+JAVA := 2021.0 2023.0.1 2025.1
+# Two lanes are what two cores bear, and the other one is the longer.
+java-after-drains: real-drains
+	@$(MAKE) --no-print-directory test-java
 
 soak: .venv .venv-real  ## what takes minutes: restarts after 70 s, the 3.1.0 cluster, and what leaves a cluster broken for long
 	$(PY) tests/rig/build.py
@@ -70,6 +79,14 @@ inits: .venv  ## docs/inits.md, from the table in tests/inits
 bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same run
 	-$(PY) tests/rig/build.py
 	$(PY) -m bench.run $(ARGS)
+
+spring-cloud: .venv  ## examples/spring-cloud on this machine: a real Nacos, gateway and providers, and releases of them
+	@PYTHONPATH=tests $(PY) -m bench.rollout.example
+
+# A line per repetition: what bench/results/rollout.jsonl has already is not played again.
+bench-rollout: .venv .venv-plot/.ready  ## each way to stop a pod, with real Spring apps: an hour and a half (ARGS="--nacos 2.2.4 --way starter")
+	PYTHONPATH=tests $(PY) -m bench.rollout $(ARGS)
+	$(if $(findstring --results,$(ARGS)),,PYTHONPATH=tests $(PY) -m bench.rollout.page && .venv-plot/bin/python -m bench.rollout.plot)
 
 simulate: .venv .venv-plot/.ready  ## the quiet rule against 64 kinds of callers: an hour (ARGS="--only bursty -n 200": some, printed)
 	$(PY) -m bench.simulation $(ARGS)
