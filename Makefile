@@ -84,7 +84,7 @@ spring-cloud: .venv  ## examples/spring-cloud on this machine: a real Nacos, gat
 	@PYTHONPATH=tests $(PY) -m bench.rollout.example
 
 # A line per repetition: what bench/results/rollout.jsonl has already is not played again.
-bench-rollout: .venv .venv-plot/.ready  ## each way to stop a pod, with real Spring apps: an hour and a half (ARGS="--nacos 2.2.4 --way starter")
+bench-rollout: .venv $(if $(findstring --results,$(ARGS)),,.venv-plot/.ready)  ## each way to stop a pod, with real Spring apps: an hour and a half (ARGS="--nacos 2.2.4 --way starter")
 	PYTHONPATH=tests $(PY) -m bench.rollout $(ARGS)
 	$(if $(findstring --results,$(ARGS)),,PYTHONPATH=tests $(PY) -m bench.rollout.page && .venv-plot/bin/python -m bench.rollout.plot)
 
