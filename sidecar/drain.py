@@ -416,8 +416,10 @@ class Drain:
         ports = self._app_ports()
         if not ports and self.rules.init:  # others may listen on this machine; what listens below us is ours
             ports = self.app.ports or self.sampled_ports
-        settle = self.settle if ports == self.sampled_ports else self.settle.anew(reading.at)
-        wire, seen = self.wire.take(reading, ports)
+        settle, wire = self.settle, self.wire
+        if ports != self.sampled_ports:
+            settle, wire = settle.anew(reading.at), wire.anew()
+        wire, seen = wire.take(reading, ports)
         settle = settle.observe(seen.calls, reading.at, doubt=seen.doubt)
         if seen.missed:
             settle = settle.lost(reading.at, seen.missed)

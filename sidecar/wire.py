@@ -14,7 +14,7 @@ one request, as nobody without the keys can tell the two apart.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import inf
@@ -142,6 +142,10 @@ class Wire:
     accepts: _Accepts = _Accepts()  # noqa: RUF009  a tuple, so sharing it is harmless
     ours: frozenset[int] = frozenset()  # ids of our own: told at first sight, as their ports are used again later
     probes: Mapping[str, Probes] = field(default_factory=dict)
+
+    def anew(self) -> "Wire":
+        """Forget what the nodes asked: it was at other doors, as a management port's while the app's were not known."""
+        return replace(self, probes={})
 
     def take(self, reading: Reading, ports: frozenset[int]) -> tuple["Wire", Seen]:
         """Take a reading in. `ports` are the app's; none: whatever is listened on but ours."""

@@ -177,3 +177,16 @@ async def test_callers_of_other_ports_are_forgotten_when_the_app_has_told_its_ow
         await asyncio.sleep(2)
         assert not w.runner.drain.settle.peers
         assert w.runner.drain.settle.since > 90
+
+
+async def test_what_the_node_asked_at_other_ports_is_forgotten_too() -> None:
+    """A startup probe of the management port, say, that ends with its first success: that looks like calls."""
+    startup = Caller("10.0.0.1", 7.3, end=50, kept=False)
+    node = Watched(nodes=frozenset({"10.0.0.1"}))
+    async with world(rules(quiet=EMPTY, watched=node), traffic=SimTraffic(startup)) as w:
+        w.runner.drain = replace(w.runner.drain, sampled_ports=frozenset())
+        await asyncio.sleep(100)
+        w.mark_zero()
+        took = await hook(w)
+        assert settle(w) == ("met", "floor: nobody is known to call")
+        assert took == CLEAN + 3
