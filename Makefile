@@ -57,14 +57,15 @@ real-drains:
 real-contracts:
 	$(PYTEST) -m "(real or long) and not soak and not java" $(ARGS) tests $(patsubst %,--ignore=%,$(DRAINS))
 
-test-java: .venv .venv-real  ## the starter and the sidecar in real Spring apps: three generations, on Nacos 2.2.4 and 3.1.0
+JAVA ?= 2021.0 2023.0.1 2023.0.3 2025.0 2025.1
+WHICH ?= java
+test-java: .venv .venv-real  ## the starter and the sidecar in real Spring apps of five generations, on Nacos 2.2.4 and 3.1.0
 	$(PY) tests/rig/build.py
 	PYTHONPATH=tests $(PY) -m rig.spring $(JAVA)
-	$(PYTEST) -m "java and not soak" $(ARGS) tests
-JAVA := 2021.0 2023.0.1 2025.1
-# Two lanes are what two cores bear, and the other one is the longer.
+	$(PYTEST) -m "$(WHICH)" $(ARGS) tests/java tests/contract/test_actuator_spring.py
+# Three of the generations. Two lanes are what two cores bear, and the other one is the longer.
 java-after-drains: real-drains
-	@$(MAKE) --no-print-directory test-java
+	@$(MAKE) --no-print-directory test-java JAVA="2021.0 2023.0.1 2025.1" WHICH="java and not soak"
 
 soak: .venv .venv-real  ## what takes minutes: restarts after 70 s, the 3.1.0 cluster, and what leaves a cluster broken for long
 	$(PY) tests/rig/build.py
@@ -81,7 +82,7 @@ bench: .venv .venv-real  ## what it costs and gains, beside a rival in the same 
 	$(PY) -m bench.run $(ARGS)
 
 spring-cloud: .venv  ## examples/spring-cloud on this machine: a real Nacos, gateway and providers, and releases of them
-	@PYTHONPATH=tests $(PY) -m bench.rollout.example
+	@PYTHONPATH=tests exec $(PY) -m bench.rollout.example
 
 # A line per repetition: what bench/results/rollout.jsonl has already is not played again.
 bench-rollout: .venv $(if $(findstring --results,$(ARGS)),,.venv-plot/.ready)  ## each way to stop a pod, with real Spring apps: an hour and a half (ARGS="--nacos 2.2.4 --way starter")

@@ -50,6 +50,7 @@ def roll(requests: Sequence[Request], *, way: str = "starter", cell: str = "push
 
 
 GOOD = [request(n / 10) for n in range(-50, 80)]
+SPOILT = [request(n / 10, late=0.3) for n in range(40)]
 
 
 async def test_failures_count_from_half_a_second_before_the_termination() -> None:
@@ -70,14 +71,24 @@ async def test_a_good_repetition_has_no_fault_and_is_told_to_the_second() -> Non
 @pytest.mark.parametrize(
     ("spoilt", "why"),
     [
-        ([request(-2.0, failure="status 500")], "1 requests failed before the termination"),
         ([request(n / 10, late=0.3) for n in range(40)], "the load was late"),
         ([request(n / 10, took=0.2) for n in range(200)], "overloaded"),
-        ([request(2.0, failure="no answer in time")], "the machine hung"),
     ],
 )
 async def test_an_overloaded_repetition_is_invalid(spoilt: list[Request], why: str) -> None:
     assert why in outcome(roll([*GOOD, *spoilt]))["invalid"]
+
+
+@pytest.mark.parametrize("failure", ["status 500", "no answer in time"])
+async def test_no_failure_makes_a_repetition_invalid(failure: str) -> None:
+    told = outcome(roll([*GOOD, request(-2.0, failure=failure), request(2.0, failure=failure)]))
+    assert (told["failed"], told["failed_before"], told["invalid"]) == (1, 1, "")
+    assert faults(told)[1] == "1 requests failed before the termination"
+
+
+async def test_the_last_call_is_the_last_that_was_sent_whichever_was_answered_first() -> None:
+    told = outcome(roll([*GOOD, request(2.0, to=OLD), request(1.8, to=OLD, took=0.3)]))
+    assert round(told["consumers"]["no cache"]["last_call"], 3) == 2.0
 
 
 async def test_slow_requests_are_no_sign_of_an_overloaded_machine() -> None:
@@ -120,7 +131,7 @@ async def test_what_was_played_is_not_played_again_and_invalid_ones_do_not_count
     key = Key("2.2.4", "2023.0.1", "starter", "push")
     results = Results(file)
     results.add(key, outcome(roll(GOOD)))
-    results.add(key, outcome(roll([*GOOD, request(-2.0, failure="status 500")])))
+    results.add(key, outcome(roll(SPOILT)))
     again = Results(file)
     assert len(list(again)) == 2
     assert len(again.valid(key)) == 1
@@ -130,7 +141,7 @@ async def test_what_was_played_is_not_played_again_and_invalid_ones_do_not_count
 async def test_the_page_shows_every_valid_repetition_and_tells_how_many_were_thrown_away(tmp_path: Path) -> None:
     results = Results(tmp_path / "lines.jsonl")
     key = Key("2.2.4", "2023.0.1", "starter", "push")
-    for requests in (GOOD, [*GOOD, request(1.0, failure="status 500")], [request(-2.0, failure="status 500")]):
+    for requests in (GOOD, [*GOOD, request(1.0, failure="status 500")], SPOILT):
         results.add(key, outcome(roll(requests)))
     told = page(results)
     assert "| 0 / 1 | 4.0 / 4.0 |" in told

@@ -51,17 +51,19 @@ async def play(options: argparse.Namespace) -> list[str]:
             async with stage(version, options.generation, gateways) as on:
                 for way, cell in missing:
                     wrong += await _play(on, way, cell, results, options)
+        # all that count, whenever they were played: what was wrong once is not mended by asking again
+        keys = [Key(version, options.generation, way, cell) for cell in options.cell for way in options.way]
+        wrong += [f"{_name(key)}: {fault}" for key in keys for told in results.valid(key) for fault in faults(told)]
     return wrong
 
 
 async def _play(on: Stage, way: Way, cell: Cell, results: Results, options: argparse.Namespace) -> list[str]:
     key = _key(on.nacos.version, options, way, cell)
-    spoilt, wrong = 0, []
+    spoilt, wrong = 0, list[str]()
     async with aclosing(rolls(on, way, cell)) as playing:
         async for roll in playing:
             told = results.add(key, outcome(roll))
             _say(key, told)
-            wrong += [f"{_name(key)}: {fault}" for fault in faults(told) if not told["invalid"]]
             spoilt = spoilt + 1 if told["invalid"] else 0
             if spoilt == TRIES:
                 wrong.append(f"{_name(key)}: {told['invalid']}, {TRIES} times in turn")
@@ -130,7 +132,10 @@ def main() -> int:
     )
     if not options.here:
         return _apart(options)
-    wrong = asyncio.run(play(options))
+    try:
+        wrong = asyncio.run(play(options))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     for each in wrong:
         sys.stdout.write(f"WRONG: {each}\n")
     return 1 if wrong else 0

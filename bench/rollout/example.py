@@ -5,8 +5,11 @@ to replace one of them. On a terminal it goes on for as long as you press Enter;
 """
 
 import asyncio
+import os
+import signal
 import sys
 from contextlib import aclosing
+from pathlib import Path
 
 from rig.build import RigUnavailableError
 
@@ -19,6 +22,7 @@ from .stage import Stage, stage
 from .ways import WAYS
 
 
+COMMAND = os.path.relpath(Path(sys.executable).with_name("nacos-drain"))
 NACOS, GENERATION = "2.2.4", "2023.0.1"
 CELL = Cell("example", "a gateway that follows pushes", (NO_CACHE,), 20.0)
 
@@ -31,6 +35,9 @@ def say(text: str) -> None:
 
 async def play() -> None:
     """Bring everything up, and replace replicas."""
+    ours = asyncio.current_task()
+    assert ours is not None  # noqa: S101  this is one
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ours.cancel)  # or half a dozen JVMs would stay
     say(f"starting Nacos {NACOS}, a gateway and two providers (Spring Cloud Alibaba {GENERATION}): half a minute")
     async with stage(NACOS, GENERATION, CELL.consumers) as on:
         say(f"Nacos answers at {on.nacos.base}")
@@ -47,6 +54,7 @@ async def play() -> None:
                 say("Enter replaces the next one, Ctrl-C ends it all")
                 if not await _line():
                     return
+                say("its replacement starts, and then it is stopped: a quarter of a minute, and up to 40 s more")
 
 
 async def _line() -> str:
@@ -68,7 +76,7 @@ def _tell(on: Stage, roll: Roll) -> None:
         say("  {phase:<10} {outcome:<7} {seconds:6.2f} s  {detail}".format_map(phase))
     say(f"  SIGTERM after {told['sigterm']:.1f} s, exit after {told['exit']:.1f} s with code {told['exit_code']}")
     for address in on.serving:
-        say(f"what a sidecar sees:   nacos-drain status --url http://{address.rpartition(':')[0]}:{DRAIN_PORT}")
+        say(f"what a sidecar sees:   {COMMAND} status --url http://{address.rpartition(':')[0]}:{DRAIN_PORT}")
 
 
 def main() -> int:
@@ -78,7 +86,7 @@ def main() -> int:
     except RigUnavailableError as missing:
         say(str(missing))
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         say("")
     return 0
 

@@ -67,9 +67,14 @@ class Load:
             if not sender.cancelled() and (error := sender.exception()) is not None:
                 raise error
 
-    def since(self, moment: float) -> list[Request]:
-        """The requests that were sent from then on, and have ended."""
-        return [request for request in self.requests if request.sent >= moment]
+    def between(self, begin: float, end: float) -> list[Request]:
+        """The requests that were sent in this time, and have ended."""
+        return [request for request in self.requests if begin <= request.sent < end]
+
+    async def landed(self) -> None:
+        """Wait for what is under way now."""
+        if self._flying:
+            await asyncio.wait(tuple(self._flying))
 
     async def _send(self, consumer: Consumer, rate: float, delay: float) -> None:
         loop = asyncio.get_running_loop()

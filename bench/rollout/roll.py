@@ -64,8 +64,10 @@ async def rolls(stage: Stage, way: Way, cell: Cell) -> AsyncGenerator[Roll, None
                 # the third one to go came up under way, and its sidecar has watched for less
                 await asyncio.sleep(listed[old.instance.address] + cell.warm_up - loop.time())
                 end = await _terminate(stage, cell, old, load)
-                yield Roll(way, cell, end, load.since(before), loop.time(), os.getloadavg()[0])
-                before = loop.time()
+                over = loop.time()
+                await load.landed()
+                yield Roll(way, cell, end, load.between(before, over), over, os.getloadavg()[0])
+                before = over
 
 
 async def _terminate(stage: Stage, cell: Cell, old: Replica, load: Load) -> Termination:

@@ -91,7 +91,7 @@ def _folk(site: Site) -> tuple[Container, ...]:
 
 
 def _fixed(site: Site) -> tuple[Container, ...]:
-    """As nacos-service-discovery-controller does it: enabled=false by v1, and 45 s whatever came of it."""
+    """Modelled on nacos-service-discovery-controller: enabled=false by v1, and 45 s whatever came of it. No login."""
     query = f"serviceName={site.service}&ip={site.ip}&port={site.port}&enabled=false&ephemeral=true"
     hook = f"curl -s -X PUT '{site.nacos.base}/v1/ns/instance?{query}'; sleep {FIXED_SLEEP}"
     return (replace(site.app(), pre_stop=Exec(("sh", "-c", hook))),)

@@ -59,7 +59,10 @@ def _built_in_wait(f: Findings) -> Iterator[Remark]:
         step = f"set {WAIT}=0 in the app, as the drain has waited already, or raise NACOS_DRAIN_APP_STOP"
         yield Remark(Verdict.WARNING, detail, step)
     else:
-        yield Remark(Verdict.OK, f"{wait} is counted; a drain has waited already, so {WAIT}=0 in the app saves it")
+        lost = "" if told.client else " (Spring Cloud Alibaba 2025.0 loses it on SIGTERM)"
+        yield Remark(
+            Verdict.OK, f"{wait} is counted{lost}; a drain has waited already, so {WAIT}=0 in the app saves it"
+        )
 
 
 # -- the app ---------------------------------------------------------------------------------------------------------

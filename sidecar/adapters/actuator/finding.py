@@ -20,7 +20,7 @@ from .refusals import CLOSED, NO_ACTUATOR, Call, Endpoint, accept
 
 
 STARTER = 0.5  # seconds that our starter is waited for alone
-SEARCH = 1.5  # a port that speaks another protocol may say nothing at all
+SEARCH = 2.0  # a port that speaks another protocol may say nothing at all
 
 
 @dataclass(frozen=True, slots=True)
