@@ -206,7 +206,7 @@ class Drain:
     def _looks(self, now: float) -> Iterator[Effect]:
         """What is to be known of the app all the time."""
         if self.peek_at <= now:
-            yield Peek(self._app_ports(), self.peeks)
+            yield Peek(self.app_ports, self.peeks)
         if self.watches and self.sample_at <= now:
             yield Sample(self.samples)
         if self._asks_who and self.identify_at <= now:
@@ -226,7 +226,7 @@ class Drain:
 
     def _about_the_app(self, lease: Lease, now: float) -> Iterator[Effect]:
         if not lease.knocked and lease.released_at is None and self.app.port is not Port.CLOSED:
-            yield Knock(self._app_ports())
+            yield Knock(self.app_ports)
         if lease.life is not None and lease.life.pid is not None:
             yield AwaitExit(lease.life)
         release = lease.release(self.rules.release)
@@ -242,10 +242,6 @@ class Drain:
     def _may_write(self, lease: Lease) -> bool:
         """Only the life that is drained may be written to: what comes after it is a new one."""
         return lease.exited_at is None and (lease.life is not None or self.app.port is Port.UNKNOWN)
-
-    def _app_ports(self) -> frozenset[int]:
-        told = self.itself
-        return self.rules.app_ports or self.rules.ports or (frozenset({told.port}) if told is not None else frozenset())
 
     def wake(self, now: float) -> float | None:
         """The next moment at which something changes by itself."""
@@ -413,7 +409,7 @@ class Drain:
         return replace(self, rosters=self.rosters + 1, roster_at=now + ROSTER_PERIOD)
 
     def _sampled(self, reading: Reading, now: float) -> "Drain":
-        ports = self._app_ports()
+        ports = self.app_ports
         if not ports and self.rules.init:  # others may listen on this machine; what listens below us is ours
             ports = self.app.ports or self.sampled_ports
         settle, wire = self.settle, self.wire
@@ -442,6 +438,12 @@ class Drain:
     def itself(self) -> Instance | None:
         """What the app says that it is registered as."""
         return self.identity.instance if self.identity is not None else None
+
+    @property
+    def app_ports(self) -> frozenset[int]:
+        """Where the app listens, as set, or as it says; none: nobody has said."""
+        told = self.itself
+        return self.rules.app_ports or self.rules.ports or (frozenset({told.port}) if told is not None else frozenset())
 
     @property
     def services(self) -> tuple[Service, ...]:

@@ -835,8 +835,16 @@ async def test_the_starter_is_all_that_has_to_be_exposed() -> None:
         assert {name: c.verdict for name, c in checks.items()} == dict.fromkeys(NAMES, OK), checks
         assert "GET /actuator/nacos-deregister/registration" in checks["identity"].detail
         assert "; roads: nacos-deregister, then openapi" in checks["actuator"].detail
+        assert "nacos-deregister exposed (our starter)" in checks["actuator"].detail
         assert "500" not in checks["actuator"].detail
         assert {m for m, name in app.methods if name == "nacos-deregister"} == {"OPTIONS"}
+
+
+async def test_with_the_starter_nacos_need_not_let_us_write() -> None:
+    async with stage("3.1") as s, actuator(s, open=STARTER):
+        step = "for the road behind it, openapi: set NACOS_DRAIN_NACOS_USERNAME"
+        expected = (WARNING, "403 without credentials.*our starter's nacos-deregister, which goes first", step)
+        assert_told(await s.doctor(NACOS_USERNAME="", NACOS_PASSWORD=""), {"permission": expected})
 
 
 async def test_beside_the_starter_nobody_needs_the_endpoint_that_shows_a_password() -> None:

@@ -821,6 +821,9 @@ class DrainMachine(RuleBasedStateMachine):
         w.unseeable, w.hung, w.downs = False, False, frozenset()
         w.port = Port.OPEN if w.life is not None else Port.CLOSED
         w.comes_back = True
+        if not w.obeys and w.drain.lease is not None and w.drain.lease.signalled_at is not None:
+            w.exit()  # whoever ignores SIGTERM is killed by what runs the container
+        w.obeys = True
         w.settle_down()
         w.register()
         if w.drain.stop:

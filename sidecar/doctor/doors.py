@@ -38,7 +38,11 @@ def actuator(f: Findings) -> Check:
     silent = [words for words in told.values() if not words.startswith(KNOWN)]
     if len(silent) == len(told):
         return check("actuator", Verdict.FAILING, silent[0], f"is the app up? Check {URL}")
-    detail = ", ".join(f"{name} {words if words.startswith(KNOWN) else 'no answer'}" for name, words in told.items())
+    ours = {"nacos-deregister": " (our starter)"} if _starter(f) else {}
+    detail = ", ".join(
+        f"{name} {words if words.startswith(KNOWN) else 'no answer'}{ours.get(name, '')}"
+        for name, words in told.items()
+    )
     detail = f"{detail}; roads: {', then '.join((*open_roads(f), OPENAPI.name))}"
     return together("actuator", (_roads(f, told, detail), *_password(f, told), *_content_type(f), *_nacos_3(f)))
 

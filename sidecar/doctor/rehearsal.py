@@ -151,12 +151,10 @@ class _Rehearsal:
 
     async def _meet(self) -> None:
         """Look at the app, and hear from it who it is."""
-        rules, app = self._parts.rules, self._parts.app
-        peek = wishes.Peek(rules.app_ports or rules.ports, 0)
-        seen = await within(APP, app.look, peek.ports)
-        self._tell(wishes.Failed(peek, seen.text) if isinstance(seen, Trouble) else wishes.Peeked(peek, seen))
+        ports = self._found.drain.app_ports
+        await self._peek(ports)
         actuator = self._parts.actuator
-        if actuator is None or not rules.actuator:
+        if actuator is None or not self._parts.rules.actuator:
             return
         identify = wishes.Identify(self._found.drain.app.ports, 0)
         identity = await within(IDENTITY, actuator.identity, identify.ports)
@@ -166,6 +164,13 @@ class _Rehearsal:
         if identity is not None and identity.servers:
             self._parts.registry.aim(identity.servers)
         self._tell(wishes.Identified(identify, identity))
+        if self._found.drain.app_ports != ports:
+            await self._peek(self._found.drain.app_ports)
+
+    async def _peek(self, ports: frozenset[int]) -> None:
+        peek = wishes.Peek(ports, 0)
+        seen = await within(APP, self._parts.app.look, ports)
+        self._tell(wishes.Failed(peek, seen.text) if isinstance(seen, Trouble) else wishes.Peeked(peek, seen))
 
     async def _doors(self) -> None:
         """What can be told without Nacos: by the app's own doors, and by the kernel."""
