@@ -136,6 +136,7 @@ def main() -> int:
         wrong = asyncio.run(play(options))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
+    sys.stdout.write(f"every repetition is a line of {options.results}\n")
     for each in wrong:
         sys.stdout.write(f"WRONG: {each}\n")
     return 1 if wrong else 0

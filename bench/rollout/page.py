@@ -19,7 +19,7 @@ a new one is up and listed, then the older one is terminated as a kubelet does i
 A fifth of the requests takes 300 ms. *failed* counts from 0.5 s before the termination until nobody has chosen the old
 replica for 3 s (8 s where each gateway sends a request in 2 s); *hook* is the time from the termination to SIGTERM, or,
 where nacos-drain is the entrypoint, until it passes that on. Several values: one per repetition. Rivals were played
-once.
+once. The last call may come before the list is clean (a negative number), as pushes and lists are made together.
 """
 
 
