@@ -750,6 +750,19 @@ async def test_a_custom_endpoint_can_truly_remove(real_nacos: NacosServer, gener
         await back_after_a_removal(asked, app, eye, spring_can=generation.startswith("2025"))
 
 
+async def leaves_and_comes_back(asked: SpringActuator, app: Provider, eye: Observer) -> None:
+    """By our starter, asked twice for each: nothing is left behind, and it is still the same."""
+    told = await asked.identity(frozenset())
+    await asked.offline(DEREGISTER)
+    await asked.offline(DEREGISTER)
+    await eye.until(app.instance, listed=False)
+    assert await eye.record(app.instance) is None
+    assert await asked.identity(frozenset()) == told
+    await asked.online(DEREGISTER)
+    await asked.online(DEREGISTER)
+    await eye.until(app.instance, listed=True)
+
+
 async def back_after_a_removal(asked: SpringActuator, app: Provider, eye: Observer, *, spring_can: bool) -> None:
     """By `nacos-deregister`: it leads back, and Spring's own UP in the newer generations alone."""
     await asked.offline(DEREGISTER)

@@ -6,6 +6,8 @@ see, and both at the same time. Needs a JDK 17 and Maven, which builds `examples
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -16,6 +18,7 @@ from contract.test_actuator import (
     actuator,
     answers,
     back_after_a_removal,
+    leaves_and_comes_back,
     of,
     out_and_back,
 )
@@ -23,11 +26,11 @@ from rig.openapi import Observer
 from rig.servers import NacosServer
 from rig.spring import SpringApp, spring_app
 
-from sidecar.adapters.actuator import Deregister
+from sidecar.adapters.actuator import Deregister, SpringActuator
 from sidecar.adapters.nacos import Nacos
 from sidecar.http import Http
 from sidecar.ports import Rejected
-from sidecar.registration import Publisher
+from sidecar.registration import Identity, Publisher
 
 
 CLIENTS = {"2021.0": "2.2.0", "2023.0.1": "2.4.2", "2023.0.3": "2.4.3", "2025.0": "3.0.3", "2025.1": "3.1.1"}
@@ -65,29 +68,31 @@ def options_of(generation: str, server: NacosServer) -> dict[str, object]:
     return {"ip": address, "service": f"spring-{uuid4().hex[:8]}", "options": options, "env": login}
 
 
-async def with_the_starter(generation: str, server: NacosServer) -> None:
-    """It tells who it is, leaves and comes back as often as one likes, and stops as its generation does."""
+@asynccontextmanager
+async def opened(
+    generation: str, server: NacosServer, *, starter: bool
+) -> AsyncIterator[tuple[SpringApp, SpringActuator, Observer, Identity]]:
+    """One that has registered, and what it says of itself."""
     async with (
-        spring_app(generation, server, starter=True, **options_of(generation, server)) as app,  # type: ignore[arg-type]  # a dict
+        spring_app(generation, server, starter=starter, **options_of(generation, server)) as app,  # type: ignore[arg-type]  # a dict
         actuator(app.url) as asked,
         Observer(server) as eye,
     ):
         await eye.until(app.instance, listed=True)
         told = await asked.identity(ANY)
         assert told is not None
-        assert (told.instance, told.servers, told.starter) == (of(app), (server.base,), True)
-        assert (told.client, told.publisher) == (CLIENTS[generation], Publisher.GRPC)
+        assert (told.instance, told.servers, told.starter) == (of(app), (server.base,), starter)
         assert told.stop_wait == (WAIT if generation in TOLD_WAIT else None)
+        yield app, asked, eye, told
+
+
+async def with_the_starter(generation: str, server: NacosServer) -> None:
+    """It tells who it is, leaves and comes back as often as one likes, and stops as its generation does."""
+    async with opened(generation, server, starter=True) as (app, asked, eye, told):
+        assert (told.client, told.publisher) == (CLIENTS[generation], Publisher.GRPC)
         assert asked.roads[0].undoable
         assert await held(server, app) is Publisher.GRPC, "Nacos says the same"
-        await asked.offline(DEREGISTER)
-        await asked.offline(DEREGISTER)
-        await eye.until(app.instance, listed=False)
-        assert await eye.record(app.instance) is None
-        assert await asked.identity(ANY) == told
-        await asked.online(DEREGISTER)
-        await asked.online(DEREGISTER)
-        await eye.until(app.instance, listed=True)
+        await leaves_and_comes_back(asked, app, eye)
         await back_after_a_removal(asked, app, eye, spring_can=generation.startswith("2025"))
         await out_and_back(asked, REGISTRY, app, eye, effect(generation, server))
         await borrowed(app, server)
@@ -101,16 +106,7 @@ async def with_the_starter(generation: str, server: NacosServer) -> None:
 
 async def without_it(generation: str, server: NacosServer) -> None:
     """It is known by nacosdiscovery, its endpoints do what they do, and it says what it does not understand."""
-    async with (
-        spring_app(generation, server, starter=False, **options_of(generation, server)) as app,  # type: ignore[arg-type]  # a dict
-        actuator(app.url) as asked,
-        Observer(server) as eye,
-    ):
-        await eye.until(app.instance, listed=True)
-        told = await asked.identity(ANY)
-        assert told is not None
-        assert (told.instance, told.servers, told.starter) == (of(app), (server.base,), False)
-        assert told.stop_wait == (WAIT if generation in TOLD_WAIT else None)
+    async with opened(generation, server, starter=False) as (app, asked, eye, _):
         assert asked.credentials() == (server.username or USER, server.password or PASSWORD)
         assert await asked.healthy() is True
         assert list((await asked.exposed()).values()) == [

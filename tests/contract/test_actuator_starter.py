@@ -9,7 +9,18 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from contract.actuators import ScriptedApp, scripted_app
-from contract.test_actuator import DEREGISTER, GENERATIONS, JSON, PASSWORD, REGISTRY, UP, USER, actuator, of
+from contract.test_actuator import (
+    DEREGISTER,
+    GENERATIONS,
+    JSON,
+    PASSWORD,
+    REGISTRY,
+    UP,
+    USER,
+    actuator,
+    leaves_and_comes_back,
+    of,
+)
 from rig.openapi import Observer
 from rig.servers import NacosServer
 
@@ -344,11 +355,4 @@ async def test_the_starter_removes_and_brings_back(real_nacos: NacosServer, gene
         told = await asked.identity(ANY)
         assert told is not None
         assert (told.instance, told.servers) == (of(app), (real_nacos.base,))
-        await asked.offline(DEREGISTER)
-        await asked.offline(DEREGISTER)
-        await eye.until(app.instance, listed=False)
-        assert await eye.record(app.instance) is None
-        assert await asked.identity(ANY) == told
-        await asked.online(DEREGISTER)
-        await asked.online(DEREGISTER)
-        await eye.until(app.instance, listed=True)
+        await leaves_and_comes_back(asked, app, eye)

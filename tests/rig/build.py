@@ -24,14 +24,32 @@ class RigUnavailableError(Exception):
 
 def class_path(version: str) -> str:
     """Return the class path of one server version, or of the provider, building it if its sources changed."""
-    for tool, package in {"java": "a JDK 17", "mvn": "Maven"}.items():
-        if shutil.which(tool) is None:
-            raise RigUnavailableError(f"real Nacos servers need {package}: no `{tool}` on the PATH")
+    require("real Nacos servers")
     OUT.mkdir(exist_ok=True)
     with (OUT / f"{version}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may start at once
         _build(PROJECTS[version], OUT / version)
     return _ordered(OUT / version)
+
+
+def require(what: str) -> None:
+    """Raise RigUnavailableError where Java cannot be built and run."""
+    for tool, package in {"java": "a JDK 17", "mvn": "Maven"}.items():
+        if shutil.which(tool) is None:
+            raise RigUnavailableError(f"{what} need {package}: no `{tool}` on the PATH")
+
+
+def maven(project: Path, *arguments: str) -> None:
+    """Run Maven on a folder's pom; raises RuntimeError with the end of what it said."""
+    run = subprocess.run(
+        ["mvn", "--batch-mode", "--quiet", "--file", str(project / "pom.xml"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise RuntimeError(f"Maven could not build {project.name} ({' '.join(arguments)}):\n{run.stdout[-4000:]}")
 
 
 def _build(project: Path, out: Path) -> None:
@@ -43,16 +61,7 @@ def _build(project: Path, out: Path) -> None:
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     shutil.rmtree(out, ignore_errors=True)
-    maven = ["mvn", "--batch-mode", "--quiet", "--file", str(project / "pom.xml")]
-    run = subprocess.run(
-        [*maven, f"-Drig.out={out}", "compile"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if run.returncode != 0:
-        raise RuntimeError(f"Maven could not build {project.name}:\n{run.stdout[-4000:]}")
+    maven(project, f"-Drig.out={out}", "compile")
     last = out / "last"
     last.mkdir()
     for jar in (out / "lib").glob("hessian-3.*.jar"):

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from rig.build import OUT, RigUnavailableError
+from rig.build import OUT, RigUnavailableError, maven, require
 from rig.records import Instance
 from rig.servers import NacosServer
 
@@ -39,9 +38,7 @@ class Command:
 
 def build(generation: str) -> Path:
     """The folder with the provider and the gateway of one generation, built if their sources changed."""
-    for tool, package in {"java": "a JDK 17", "mvn": "Maven"}.items():
-        if shutil.which(tool) is None:
-            raise RigUnavailableError(f"real Spring apps need {package}: no `{tool}` on the PATH")
+    require("real Spring apps")
     out = OUT / "spring"
     out.mkdir(parents=True, exist_ok=True)
     with (out / "lock").open("w") as lock:
@@ -61,16 +58,7 @@ def _build(generation: str, out: Path) -> None:
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     shutil.rmtree(out / generation, ignore_errors=True)
-    maven = ("mvn", "--batch-mode", "--quiet", "--file", str(PROJECTS[0] / "pom.xml"))
-    run = subprocess.run(
-        [*maven, f"-P{generation}", f"-Dout={out}", "package"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if run.returncode != 0:
-        raise RuntimeError(f"Maven could not build the apps of {generation}:\n{run.stdout[-4000:]}")
+    maven(PROJECTS[0], f"-P{generation}", f"-Dout={out}", "package")
     stamp.write_text(wanted)
 
 
