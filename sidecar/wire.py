@@ -26,6 +26,7 @@ from .traffic import Listener, Reading, Socket
 
 
 Network = IPv4Network | IPv6Network
+_Ends = tuple[str, int, str, int]  # this one and the other
 
 # Bytes of one exchange, each way. HTTP/2's PING and its answer are 17, Dubbo's heartbeat is; inside TLS each is up to
 # 29 longer, but both alike. The shortest calls are longer: a bare HTTP/1.1 answer has 40.
@@ -142,6 +143,7 @@ class Wire:
     accepts: _Accepts = _Accepts()  # noqa: RUF009  a tuple, so sharing it is harmless
     ours: frozenset[int] = frozenset()  # ids of our own: told at first sight, as their ports are used again later
     probes: Mapping[str, Probes] = field(default_factory=dict)
+    halves: frozenset[_Ends] = frozenset()  # connections to nobody's door whose other end had not ended by this reading
 
     def anew(self) -> "Wire":
         """Forget what the nodes asked: it was at other doors, as a management port's while the app's were not known."""
@@ -153,7 +155,8 @@ class Wire:
         inbound = frozenset([s.id for s in reading.open if s.port in doors])
         ended = {s.id for s in reading.closed if s.port in doors}  # some while the others were listed: open as well
         known = self.inbound | self.departed
-        fresh = len((inbound | ended) - known) + _to_themselves(reading.closed, doors)
+        to_themselves, halves = _to_themselves(reading.closed, doors, self.halves)
+        fresh = len((inbound | ended) - known) + to_themselves
         departed = known - inbound - ended
         accepts, unseen, doubt = self.accepts.take(reading.opens, fresh)
         taking = _Taking(self, reading, doors, (ports or frozenset(doors)) - self.watched.own)
@@ -178,6 +181,7 @@ class Wire:
             accepts,
             self.ours & inbound | taking.ours,
             taking.probes,
+            halves,
         )
         calls = tuple([total.call(peer) for peer, total in taking.totals.items()])
         return wire, Seen(calls, doubt or taking.doubt, missed)
@@ -333,13 +337,18 @@ def _opened(doors: Mapping[int, frozenset[str]], listeners: Iterable[Listener]) 
     return more if new else doors
 
 
-def _to_themselves(closed: Iterable[Socket], doors: Mapping[int, frozenset[str]]) -> int:
-    """Connections of which both ends were here, accepted by a listener that was gone before we saw it.
+def _to_themselves(
+    closed: Iterable[Socket], doors: Mapping[int, frozenset[str]], halves: frozenset[_Ends]
+) -> tuple[int, frozenset[_Ends]]:
+    """Connections of which both ends were here, accepted by a listener that was gone before we saw it; and the halves.
 
-    `nacos-drain doctor` opens one to try the traffic source, and must not make a sidecar beside it lose its count.
+    `nacos-drain doctor` opens one to try the traffic source, and must not make a sidecar beside it lose its count. A
+    reading may fall between its two ends.
     """
-    ends = {(s.host, s.port, s.peer, s.peer_port) for s in closed if s.port not in doors and s.peer_port not in doors}
-    return sum((peer, peer_port, host, port) in ends for host, port, peer, peer_port in ends) // 2
+    new = {(s.host, s.port, s.peer, s.peer_port) for s in closed if s.port not in doors and s.peer_port not in doors}
+    ends = new | halves
+    whole = {(host, port, *other) for host, port, *other in ends if (*other, host, port) in ends}
+    return len(whole) // 2, frozenset(new - whole)
 
 
 @lru_cache(maxsize=4096)

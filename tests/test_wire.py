@@ -387,6 +387,17 @@ def test_a_listener_that_came_and_went_between_two_readings_explains_calls_of_ou
     assert watching.misses(), "its two ends explain one connection, not the other one"
 
 
+def test_a_reading_may_fall_between_the_two_ends_of_such_a_connection() -> None:
+    watching = Watching()
+    accepted = Socket(8, "127.0.0.1", 45001, "127.0.0.1", 45002, heard=0.0, spoke=0.0)
+    opened = Socket(9, "127.0.0.1", 45002, "127.0.0.1", 45001, heard=0.0, spoke=0.0)
+    assert watching.reads(closed=[accepted]).doubt, "as long as the other end has not told"
+    assert not watching.reads(closed=[opened], uncounted=-1).doubt
+    assert not watching.misses()
+    watching.reads(uncounted=1)
+    assert watching.misses(), "they explained one connection, not the next"
+
+
 def test_a_connection_that_goes_without_its_last_words_is_taken_to_have_had_some() -> None:
     """One that its peer has reset while the app was at work: the kernel tells of it when the app lets go of it."""
     watching = Watching()
