@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,6 +35,13 @@ async def process(
         if child.returncode is None:
             child.kill()
         await child.wait()
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM cancel the task that calls this, as Ctrl-C does: what it has started would outlive it else."""
+    ours = asyncio.current_task()
+    assert ours is not None  # noqa: S101  this is one
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ours.cancel)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], within: float = 20.0, *, period: float = 0.001) -> float:

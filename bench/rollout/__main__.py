@@ -18,6 +18,7 @@ from rig import spring
 from rig.build import RigUnavailableError, class_path
 
 from bench.place import alone
+from bench.running import end_on_sigterm
 from bench.tables import RESULTS
 
 from .cells import CELLS, STANDARD, Cell
@@ -35,9 +36,7 @@ TRIES = 3  # of a repetition, until the machine is called too busy
 
 async def play(options: argparse.Namespace) -> list[str]:
     """Play what is missing; returns what is wrong with it."""
-    playing = asyncio.current_task()
-    assert playing is not None  # noqa: S101  this is one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)  # or a dozen JVMs would stay
+    end_on_sigterm()
     results, wrong = Results(options.results), []
     for version in options.nacos:
         missing = [
@@ -72,9 +71,9 @@ async def _play(on: Stage, way: Way, cell: Cell, results: Results, options: argp
     return wrong
 
 
-def _missing(results: Results, key: Key, way: Way, repetitions: int) -> int:
+def _missing(results: Results, key: Key, way: Way, repetitions: int) -> bool:
     wanted = repetitions if way.ours and key.cell != "defaults" else 1
-    return max(0, wanted - len(results.valid(key)))
+    return len(results.valid(key)) < wanted
 
 
 def _key(version: str, options: argparse.Namespace, way: Way, cell: Cell) -> Key:

@@ -6,14 +6,13 @@ to replace one of them. On a terminal it goes on for as long as you press Enter;
 
 import asyncio
 import os
-import signal
 import sys
 from contextlib import aclosing
 from pathlib import Path
 
 from rig.build import RigUnavailableError
 
-from bench.running import DRAIN_PORT
+from bench.running import DRAIN_PORT, end_on_sigterm
 
 from .cells import LOOK_BACK, NO_CACHE, WARM_UP, Cell
 from .outcome import outcome
@@ -35,9 +34,7 @@ def say(text: str) -> None:
 
 async def play() -> None:
     """Bring everything up, and replace replicas."""
-    ours = asyncio.current_task()
-    assert ours is not None  # noqa: S101  this is one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ours.cancel)  # or half a dozen JVMs would stay
+    end_on_sigterm()
     say(f"starting Nacos {NACOS}, a gateway and two providers (Spring Cloud Alibaba {GENERATION}): half a minute")
     async with stage(NACOS, GENERATION, CELL.consumers) as on:
         say(f"Nacos answers at {on.nacos.base}")

@@ -44,7 +44,8 @@ class Site:
             starter=starter, jars=jars, options=options,
         )
         # fmt: on
-        return Container("app", command.argv, command.env, startup_probe=HttpGet("/actuator/health", 9081))
+        health = HttpGet("/actuator/health", spring.MANAGEMENT_PORT)
+        return Container("app", command.argv, command.env, startup_probe=health)
 
     def settings(self, **more: str) -> dict[str, str]:
         """What the sidecar is told. On one machine all pods have one network, so it has to know its address."""
@@ -99,9 +100,8 @@ def _fixed(site: Site) -> tuple[Container, ...]:
 
 def _beside(app: Container, env: dict[str, str]) -> tuple[Container, ...]:
     """A native sidecar, and a hook that asks it."""
-    sidecar = Container(
-        "sidecar", SERVE, env, native_sidecar=True, startup_probe=HttpGet("/livez", DRAIN_PORT)
-    )  # fmt: skip
+    livez = HttpGet("/livez", DRAIN_PORT)
+    sidecar = Container("sidecar", SERVE, env, native_sidecar=True, startup_probe=livez)
     return sidecar, replace(app, pre_stop=HttpGet("/drain", DRAIN_PORT))
 
 
