@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Literal, Self
 
 from .hook import Exec, HookFailedError, HttpGet, LifecycleClient
-from .process import Container, ContainerProcesses
+from .lives import ContainerLives, Spec
 from .timeline import Timeline
 
 
@@ -54,7 +54,7 @@ class Pod:
 
     def __init__(
         self,
-        *containers: Container,
+        *containers: Spec,
         ip: str,
         termination_grace_period_seconds: int = 30,
         second: float = 1.0,
@@ -64,7 +64,7 @@ class Pod:
     ) -> None:
         self.ip = ip
         self.timeline = Timeline()
-        self.containers = {spec.name: ContainerProcesses(spec, self.timeline) for spec in containers}
+        self.containers = {spec.name: spec.lives(self.timeline) for spec in containers}
         self._grace = termination_grace_period_seconds
         self._second = second
         self._old_kubelet = old_kubelet
@@ -168,7 +168,7 @@ class Pod:
         container = self.containers[name]
         lives = len(self.timeline.all(name, "started"))
         self.timeline.record(name, "crash")
-        container.kill()
+        await container.kill()
         await self._restarted(container, lives)
 
     async def _kill_pod(self, grace: int, order: Order) -> None:
@@ -186,7 +186,7 @@ class Pod:
 
     async def _kill_container(
         self,
-        container: ContainerProcesses,
+        container: ContainerLives,
         grace: int,
         turn: Collection[asyncio.Task[None]] | None,
         race: _Race,
@@ -205,8 +205,7 @@ class Pod:
             grace -= await self._spend(grace, *turn)
         if hook is None:
             await race.before_signal()
-            race.led.set()
-        await container.stop(max(grace, MINIMUM_GRACE) * self._second)
+        await container.stop(max(grace, MINIMUM_GRACE) * self._second, race.led)
 
     async def _spend(self, grace: int, *tasks: asyncio.Task[None]) -> int:
         """Wait for the tasks within the grace period; return the whole seconds that took."""
@@ -217,7 +216,7 @@ class Pod:
             task.result()  # a fault of the emulator must not pass for a hook's end
         return grace if pending else min(grace, int((loop.time() - began) / self._second))
 
-    async def _deliver(self, container: ContainerProcesses, hook: HttpGet | Exec, race: _Race) -> None:
+    async def _deliver(self, container: ContainerLives, hook: HttpGet | Exec, race: _Race) -> None:
         """Call a hook until it answers, the server dies or the kubelet does; never give up."""
         name = container.spec.name
         await race.before_hook()
@@ -234,7 +233,7 @@ class Pod:
         finally:
             race.led.set()
 
-    async def _call(self, container: ContainerProcesses, hook: HttpGet | Exec, race: _Race) -> int:
+    async def _call(self, container: ContainerLives, hook: HttpGet | Exec, race: _Race) -> int:
         if isinstance(hook, Exec):
             race.led.set()
             await container.run(hook)
@@ -242,11 +241,11 @@ class Pod:
         kind: Literal["hook", "old-hook"] = "old-hook" if self._old_kubelet else "hook"
         return await self._client.get(hook, self.ip, kind=kind, sent=race.led)
 
-    async def _start(self, container: ContainerProcesses) -> None:
+    async def _start(self, container: ContainerLives) -> None:
         await container.start()
         self._supervisors.append(asyncio.create_task(self._supervise(container)))
 
-    async def _supervise(self, container: ContainerProcesses) -> None:
+    async def _supervise(self, container: ContainerLives) -> None:
         """Start the container again whenever it has exited, unless the pod is going."""
         while True:
             await container.drained.wait()
@@ -260,13 +259,13 @@ class Pod:
                     return
                 await container.start()
 
-    async def _restarted(self, container: ContainerProcesses, lives: int) -> None:
+    async def _restarted(self, container: ContainerLives, lives: int) -> None:
         if self._restart_policy == "Never":
             return
         await self.timeline.seen(container.spec.name, "started", nth=lives, within=RESTART_DELAY * self._second + 10)
         await self._startup(container)
 
-    async def _startup(self, container: ContainerProcesses) -> None:
+    async def _startup(self, container: ContainerLives) -> None:
         """Probe until the container counts as started."""
         probe = container.spec.startup_probe
         if probe is None:
@@ -294,7 +293,7 @@ class Pod:
         async with self._starting:
             self._terminating.set()
         for container in self.containers.values():
-            container.kill()
+            await container.kill()
         unfinished = [*self._hooks, *([self._attempt] if self._attempt else [])]
         for task in unfinished:
             task.cancel()

@@ -1,8 +1,9 @@
 """What happened to a pod, in order, with its seconds, as the measured timelines are written down."""
 
 import asyncio
+import copy
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 
 T = TypeVar("T")
@@ -48,6 +49,10 @@ class Timeline:
     def begin(self) -> None:
         """Make now T0: the kubelet has just decided to stop something."""
         self._t0 = asyncio.get_running_loop().time()
+
+    def kept(self) -> Self:
+        """Return the same story, counted from this T0 when there is another one."""
+        return copy.copy(self)
 
     def record(self, container: str, name: str, detail: str = "") -> None:
         """Add an event that happens now."""
