@@ -28,14 +28,15 @@ Stages = Stage[tuple[str, int], Played]
 def assert_drained(played: Played, container: str = SIDECAR) -> None:
     """No request has failed, all was proved, and everybody has ended by himself, in time."""
     told, timeline = played.told("drain.finished"), played.timeline
-    assert played.load.failures == [], timeline
+    story = str(timeline)  # of anything but a str pytest shows 240 characters
+    assert played.load.failures == [], story
     assert played.load.requests > REQUESTS
-    assert (told["outcome"], told["proved_gone"], told["traffic_source"]) == ("drained", True, "netlink"), timeline
+    assert (told["outcome"], told["proved_gone"], told["traffic_source"]) == ("drained", True, "netlink"), story
     for each in (APP, container):
         timeline.assert_never(each, "sigkill")
     assert timeline.event(APP, "exit", -1).detail == "143"
-    assert timeline.at(APP, "exit", -1) < RELEASED_WITHIN, timeline
-    assert timeline.at("pod", "gone") < RELEASED_WITHIN + 10, timeline
+    assert timeline.at(APP, "exit", -1) < RELEASED_WITHIN, story
+    assert timeline.at("pod", "gone") < RELEASED_WITHIN + 10, story
     if container == SIDECAR:  # a wrapper leaves the message to its app
         assert json.loads(played.last_words[SIDECAR])["outcome"] == "drained"
 
@@ -103,7 +104,7 @@ async def test_a_sidecar_that_signals_ends_an_app_that_the_kubelets_sigterm_does
     assert_the_sidecar_ended_after_the_app(played)
     t = played.timeline
     phases = {phase["phase"]: phase for phase in played.told("drain.finished")["phases"]}
-    assert phases["RELEASE"]["detail"] == "SIGTERM sent to the app", t
+    assert phases["RELEASE"]["detail"] == "SIGTERM sent to the app", str(t)
     assert phases["AWAIT_EXIT"]["detail"] == "the app has exited"
     (released,) = [line.seconds for line in t.lines if '"drain.released"' in line.text]
     assert t.at(APP, "hook-end") - released < SOON
@@ -120,11 +121,11 @@ async def test_an_app_that_is_restarted_by_its_liveness_probe_comes_back(stage: 
     first.assert_order(
         (APP, "unhealthy"), (APP, "hook-start"), (APP, "hook-end"), (APP, "sigterm"), (APP, "exit"), (APP, "started")
     )
-    assert first.at(APP, "exit") < RELEASED_WITHIN, first
+    assert first.at(APP, "exit") < RELEASED_WITHIN, str(first)
     assert first.at(SIDECAR, "sigterm") > first.at(APP, "started", -1), "it is told nothing of a restart"
     assert len(first.all(SIDECAR, "started")) == 1
     assert played.told("drain.restored")["result"] == "online"
-    assert played.back < BACK_WITHIN, first
+    assert played.back < BACK_WITHIN, str(first)
     assert played.residue is not None
     assert played.residue.enabled
     assert not played.residue.metadata.get("nacos-drain"), played.residue  # our mark, of which nothing is left

@@ -152,7 +152,7 @@ class Project:
         self.wait_watched(replica)
         services = self._services(replica)
         old, drainer = (self.container(service) for service in (services[0], services[-1]))
-        self._env["SHOP_IMAGE"] = self._another_image()
+        self._env["SHOP_IMAGE"] = self._another_image(old)
         # A replaced container is removed with its log and its exit code: both are followed to its end.
         with ThreadPoolExecutor() as following:
             said = following.submit(_followed, "logs", "--follow", drainer)
@@ -178,10 +178,10 @@ class Project:
     def _services(self, replica: int) -> tuple[str, ...]:
         return tuple(service.format(replica) for service in FORMS[self.form])
 
-    def _another_image(self) -> str:
-        """The same by another name, which is all that compose looks at."""
+    def _another_image(self, container: str) -> str:
+        """Its image by another name, which is all that compose looks at."""
         shop = SHOPS[self.form]
-        if self._env.get("SHOP_IMAGE", shop) != shop:
+        if inspect(container)["Config"]["Image"] != shop:
             return shop
         docker("tag", shop, f"{shop}:next")
         return f"{shop}:next"
@@ -227,8 +227,9 @@ def playing(form: str, command: Sequence[str], **settings: str) -> Iterator[Proj
 
 def _followed(*command: str) -> tuple[str, float]:
     """What docker prints until a container has ended, and when that was."""
+    told = subprocess.STDOUT  # a sidecar logs to stdout, `run` to stderr
     done = subprocess.run(
-        ["docker", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ["docker", *command], stdout=subprocess.PIPE, stderr=told, text=True, timeout=UP_WITHIN, check=False
     )
     return done.stdout, time.monotonic()
 
