@@ -52,7 +52,7 @@ class Probing:
                 while any(self._passed[number] < times for number in wanted):  # noqa: ASYNC110  another task counts
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            passed = {self._probes[number]: self._passed[number] for number in wanted}
+            passed = [(self._probes[number].action, self._passed[number]) for number in wanted]
             raise AssertionError(f"not passed {times} times: {passed}\n{self._pod.timeline}") from None
 
     async def _go_on(self, number: int) -> None:
