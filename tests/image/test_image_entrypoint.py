@@ -36,11 +36,7 @@ class Load:
     @property
     def addresses(self) -> list[str]:
         """Whom it would call now."""
-        then = asyncio.get_running_loop().time() - LATE
-        for push in reversed(self.subscriber.pushes):
-            if push.at < then:
-                return [host.address for host in push.hosts if host.enabled and host.healthy]
-        return []
+        return self.subscriber.addresses(LATE)
 
     async def until(self, addresses: int) -> None:
         """Wait until it has been told so many, and each of them has answered."""

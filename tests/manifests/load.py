@@ -40,11 +40,7 @@ class Load:
     @property
     def addresses(self) -> list[str]:
         """Whom they would call now."""
-        then = asyncio.get_running_loop().time() - LATE
-        for push in reversed(self.subscriber.pushes):
-            if push.at < then:
-                return [host.address for host in push.hosts if host.enabled and host.healthy]
-        return []
+        return self.subscriber.addresses(LATE)
 
     async def until(self, address: str, answers: int, within: float = 40.0) -> None:
         """Wait until this one has answered so many more times."""

@@ -165,6 +165,14 @@ def _key(instance: Instance) -> dict[str, Any]:
 class Subscriber(GrpcClient):
     """A consumer: every push it gets is in `pushes`, first the state at its subscription."""
 
+    def addresses(self, late: float) -> list[str]:
+        """Whom a consumer would call now that is so many seconds behind the pushes."""
+        then = asyncio.get_running_loop().time() - late
+        for push in reversed(self.pushes):
+            if push.at < then:
+                return [host.address for host in push.hosts if host.enabled and host.healthy]
+        return []
+
     async def subscribe(self, service: str, group: str = "DEFAULT_GROUP") -> None:
         """Ask for the service's pushes."""
         await self._ask("subscribe", service_name=service, group_name=group)
