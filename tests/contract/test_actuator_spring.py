@@ -43,7 +43,7 @@ OPTIONS = (
 )
 ANY = frozenset[int]()
 EACH = [
-    pytest.param(generation, marks=[pytest.mark.soak] if generation in {"2023.0.3", "2025.0"} else [])
+    pytest.param(generation, marks=[pytest.mark.soak] if generation in {"2023.0.1", "2023.0.3", "2025.0"} else [])
     for generation in CLIENTS
 ]
 

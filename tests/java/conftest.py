@@ -8,7 +8,7 @@ from rig.build import RigUnavailableError
 from rig.spring import GENERATIONS, build
 
 
-IN_CI = ("2021.0", "2023.0.1", "2025.1")
+IN_CI = ("2021.0", "2025.1")
 
 
 def marked(generation: str) -> object:

@@ -18,8 +18,8 @@ pytestmark = [
 
 SIDECAR = "nacos-drain"
 REQUESTS = 300
-# Of the 107 s. Usually 5 to 10, as silent consumers are believed after 4 s. One play in some twenty took SETTLE's cap of
-# 40 s, likely for a probe that came too late on a busy machine to be taken for one.
+# Of the 107 s. Usually 5 to 10, as silent consumers are believed after 4 s. One in some twenty took SETTLE's cap of
+# 40 s: likely a probe came too late, on a busy machine, to be taken for one.
 RELEASED_WITHIN = 50.0
 SOON = 1.0  # seconds between an end and what follows it; docker tells of it after 0.3 s
 BACK_WITHIN = 15.0  # seconds from the app's end to its being listed again: a JVM and a Nacos client start in them
