@@ -1,4 +1,4 @@
-"""The simulation behind the quiet rule's numbers: its traffic is what it says it is, and its bounds hold in CI too."""
+"""The simulation behind the quiet rule's numbers: its traffic is what it says it is, and its bounds hold."""
 
 import json
 from dataclasses import asdict, replace
@@ -254,7 +254,7 @@ SIX = (
 )
 
 
-@pytest.mark.soak  # both cores for minutes; CI holds the published table to the shipped rule, and that table to the bounds
+@pytest.mark.soak  # both cores for minutes; CI holds the published table to the rule, and that table to the bounds
 @pytest.mark.timeout(240)
 def test_the_bounds_hold_in_six_cells() -> None:
     cells = [NAMED[name] for name in SIX]
