@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from rig.servers import LOOPBACK, free_port
+from rig.wire import close
 
 
 # What a Nacos client derives from the one address it is given: HTTP, and gRPC a thousand above.
@@ -59,7 +60,7 @@ class Balancer:
             task.add_done_callback(self._open.discard)
 
         server = await asyncio.start_server(connected, LOOPBACK, self.port + offset)
-        self._stack.callback(server.close)
+        self._stack.push_async_callback(close, server)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: int, offset: int) -> None:
         try:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -70,6 +71,7 @@ class Project:
     def __init__(self, form: str, command: Sequence[str], settings: dict[str, str]) -> None:
         self.form = form
         self._counted = (0, 0)  # when the last roll was over: what fails between two of them belongs to the second
+        self._look_back = float(settings.get("LOOK_BACK", "0").removesuffix("s"))
         self._command = (*command, "--file", str(EXAMPLE / f"{form}.yaml"))
         name = f"nacos-drain-{form}-{uuid4().hex[:6]}"
         own = {"GATEWAY_PORT": str(_free_port()), "NACOS_IMAGE": NACOS}
@@ -125,12 +127,17 @@ class Project:
         self._until(f"{services[-1]} is healthy", UP_WITHIN, healthy)
 
     def wait_watched(self, replica: int) -> None:
-        """Until nacos-drain knows its callers; where the machine is too busy for that, a drain takes the cap."""
+        """Until nacos-drain knows its callers, from a whole look-back where the test has set a short one.
+
+        After WATCHED_WITHIN it is released all the same: its drain then takes the cap, and its report tells why.
+        """
         drainer = self.container(self._services(replica)[-1])
         deadline = time.monotonic() + WATCHED_WITHIN
         while time.monotonic() < deadline:
             traffic = self.status(drainer)["traffic"]
-            if not traffic["missed"] and any(row["rhythm_s"] is not None for row in traffic["callers"]):
+            since, seen = (datetime.fromisoformat(traffic[name]) for name in ("watching_since", "seen_at"))
+            known = not traffic["missed"] and any(row["rhythm_s"] is not None for row in traffic["callers"])
+            if known and (seen - since).total_seconds() > self._look_back:
                 return
             time.sleep(0.5)
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from rig.docker import DockerError, docker, inspect, streams
+from rig.wire import Wire
 
 
 # What a careful person gives a sidecar.
@@ -142,38 +142,5 @@ def network() -> Iterator[Network]:
 @asynccontextmanager
 async def reachable(server: str, at: str) -> AsyncIterator[str]:
     """Let containers connect to a server that listens on loopback only; its host:port for them, at our address."""
-    host, _, port = server.rpartition(":")
-    flows: set[asyncio.Task[None]] = set()
-
-    async def carry(reader: StreamReader, writer: StreamWriter) -> None:
-        try:
-            answers, requests = await asyncio.open_connection(host, int(port))
-        except OSError:
-            writer.close()
-            return
-        try:
-            await asyncio.gather(pump(reader, requests), pump(answers, writer))
-        finally:
-            requests.close()
-            writer.close()
-
-    async def pump(source: StreamReader, sink: StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(1 << 16):
-                sink.write(data)
-                await sink.drain()
-            sink.write_eof()
-
-    def connected(reader: StreamReader, writer: StreamWriter) -> None:
-        task = asyncio.create_task(carry(reader, writer))  # asyncio 3.11 complains of a cancelled handler
-        flows.add(task)
-        task.add_done_callback(flows.discard)
-
-    listening = await asyncio.start_server(connected, at, 0)
-    try:
-        yield f"{at}:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
-        for task in flows:
-            task.cancel()
-        await asyncio.gather(*flows, return_exceptions=True)
+    async with Wire(server, at) as wire:
+        yield wire.address
