@@ -211,7 +211,7 @@ def _arguments(options: dict[str, Any]) -> list[str]:
         elif isinstance(value, tuple):
             arguments += [flag, *map(str, value)]
         elif isinstance(value, list):
-            arguments += [part for each in value for part in (flag, str(each))]
+            arguments += [f"{flag}={each}" for each in value]
         elif value is not None and value is not False:
-            arguments += [flag, str(value)]
+            arguments.append(f"{flag}={value}")  # in one word: a password may begin with a dash
     return arguments

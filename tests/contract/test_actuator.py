@@ -31,7 +31,7 @@ from sidecar.registration import Identity, Instance, Road, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one scripted app serves them all
 
-USER, PASSWORD = "shop", "s3cret/ö" + secrets.token_hex(2)
+USER, PASSWORD = "shop", "-s3cret/ö" + secrets.token_hex(2)
 GENERATIONS = ("2021", "2023.0.1", "2023.0.3", "2025.0", "2025.1")
 ALL = "health,nacosdiscovery,nacos-deregister,serviceregistry,shutdown"
 JSON = "application/json"
