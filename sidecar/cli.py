@@ -352,6 +352,100 @@ def demo(*, nacos: str | None, ways: str, as_json: bool) -> None:
         sys.exit(130)
 
 
+# -- check ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("files", nargs=-1, metavar="FILE|DIR|-…")
+@click.option("--kubernetes-version", "kubernetes", metavar="1.N", help="The oldest Kubernetes that this is for.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "info", "never"]),
+    default="error",
+    show_default=True,
+    help="Exit 1 for a finding as bad as this.",
+)
+@click.option("--all", "all_", is_flag=True, help="Show what is only worth knowing, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--rules", "list_rules", is_flag=True, help="List the rules and why they bite, and exit.")
+def check(
+    *, files: tuple[str, ...], kubernetes: str | None, fail_on: str, all_: bool, as_json: bool, list_rules: bool
+) -> None:
+    r"""Tell what these manifests will do when their pods are stopped, before a release does.
+
+    \b
+        nacos-drain check deployment.yaml
+        helm template shop | nacos-drain check -
+        nacos-drain check --kubernetes-version 1.29 k8s/
+
+    Give a pod's Service, NetworkPolicy and ConfigMap with it, and they are looked at together. To accept a finding,
+    name it on the pod: `nacos-drain/check-ignore: one-replica`. Templates have to be rendered first.
+
+    Exits 0 when nothing as bad as --fail-on was found, 1 when something was, 2 when a file cannot be read or nothing
+    in it makes pods.
+    """
+    try:
+        from .manifests import telling  # noqa: PLC0415  PyYAML is an extra
+        from .manifests.checking import check as look  # noqa: PLC0415
+        from .manifests.findings import Severity  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "yaml":
+            raise
+        _fail("check reads YAML, which is an extra: pip install 'nacos-drain[manifests]'")
+    if list_rules:
+        click.echo(telling.rules())
+        return
+    if not files:
+        _fail("check: which files? `nacos-drain check deployment.yaml`, or - for what is piped in")
+    checked = look(_manifests(files), _minor(kubernetes))
+    if as_json:
+        import json  # noqa: PLC0415
+
+        click.echo(json.dumps(telling.as_json(checked)))
+    else:
+        click.echo(telling.text(checked, all_=all_))
+    for unreadable in checked.unreadable:
+        click.echo(str(unreadable), err=True)
+    if checked.unreadable:
+        sys.exit(USAGE)
+    if not checked.pods and not checked.passed:
+        _fail("nothing in there makes pods: give a Deployment, StatefulSet, DaemonSet, Job, CronJob, Rollout or Pod")
+    worst = checked.worst()
+    if fail_on != "never" and worst is not None and worst.rank <= Severity(fail_on).rank:
+        sys.exit(UNFIT)
+
+
+def _manifests(files: tuple[str, ...]) -> list[tuple[str, bytes]]:
+    """What the arguments name; of a folder all YAML files, in order."""
+    from pathlib import Path  # noqa: PLC0415
+
+    found = []
+    for name in files:
+        if name == "-":
+            found.append(("<stdin>", sys.stdin.buffer.read()))
+            continue
+        path = Path(name)
+        inside = sorted(each for each in path.rglob("*") if each.suffix in {".yaml", ".yml"} and each.is_file())
+        if path.is_dir() and not inside:
+            _fail(f"{name}: no .yaml or .yml file in this folder")
+        try:
+            found += [(str(each), each.read_bytes()) for each in (inside if path.is_dir() else [path])]
+        except OSError as error:
+            _fail(f"{error.filename}: cannot be read ({error.strerror})")
+    return found
+
+
+def _minor(version: str | None) -> int | None:
+    """The minor version of a Kubernetes 1.x, however exactly it is told: 1.29, v1.29.4+k3s1."""
+    if version is None:
+        return None
+    major, _, rest = version.strip().removeprefix("v").partition(".")
+    minor = rest.partition(".")[0].rstrip("+")
+    if major != "1" or not minor.isdecimal():
+        _fail(f"--kubernetes-version {version}: no version of Kubernetes. Valid: 1.29, v1.29.4")
+    return int(minor)
+
+
 # -- shared --------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What somebody who reads Chinese must not miss. The rest is for those who work on nacos-drain itself.
 ENGLISH = [
     "README.md",
+    "docs/check.md",
     "docs/consumers.md",
     "docs/faq.md",
     "docs/how-it-works.md",
