@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidecar.manifests.documents import Unreadable, read
 from sidecar.manifests.findings import Finding, Severity, Told
-from sidecar.manifests.pods import Object, Pod, objects, pods
+from sidecar.manifests.pods import Object, Pod, mounts, objects, pods
 from sidecar.manifests.rules import RULES
+from sidecar.manifests.spring import Application, Source, applications, source, within
 
 
 IGNORE = "nacos-drain/check-ignore"
@@ -24,6 +25,7 @@ class Checked:
     passed: int
     others: dict[str, int]  # objects that make no pods, by kind; documents that are no object under ""
     ignored: int = 0
+    homeless: tuple[str, ...] = ()  # Spring files that belong to no pod we know of
 
     def worst(self) -> Severity | None:
         """The worst severity that was found."""
@@ -33,12 +35,24 @@ class Checked:
 def check(files: Iterable[tuple[str, bytes]], kubernetes: int | None = None) -> Checked:
     """Look at all files together: a Service or a NetworkPolicy in one tells of the pods of another."""
     given: list[Object] = []
+    sources: list[Source] = []
     unreadable = []
     for name, data in files:
         try:
-            given += objects(read(data, name))
+            documents = read(data, name)
         except Unreadable as error:
             unreadable.append(error)
+            continue
+        springs = [source(each) for each in documents]
+        sources += [each for each in springs if each is not None]
+        given += objects([each for each, spring in zip(documents, springs, strict=True) if spring is None])
+    apps = applications(sources)
+    for each in given:
+        if each.kind == "ConfigMap":
+            try:
+                apps += [inside] if (inside := within(each.place, each.document)) else []
+            except Unreadable as error:
+                unreadable.append(error)
     found = pods(given, kubernetes)
     makers = {id(each.object) for each in found}
     others: dict[str, int] = {}
@@ -46,11 +60,38 @@ def check(files: Iterable[tuple[str, bytes]], kubernetes: int | None = None) -> 
         if id(each) not in makers:
             others[each.kind] = others.get(each.kind, 0) + 1
     concerned = [pod for pod in found if pod.concerned]
+    if apps:
+        owners = [(pod, _application(pod, apps, alone=len(concerned) == 1)) for pod in concerned]
+        concerned = [replace(pod, application=app) for pod, app in owners]
+        homes = {id(app) for _, app in owners}
+    else:
+        homes = set()
+    homeless = [each.where for each in apps if id(each) not in homes]
     told = [finding for pod in concerned for finding in _look(pod)]
     kept = [finding for finding, ignored in told if not ignored]
     return Checked(
-        tuple(kept), tuple(unreadable), len(concerned), len(found) - len(concerned), others, len(told) - len(kept)
+        tuple(kept),
+        tuple(unreadable),
+        len(concerned),
+        len(found) - len(concerned),
+        others,
+        len(told) - len(kept),
+        tuple(homeless),
     )
+
+
+def _application(pod: Pod, apps: list[Application], *, alone: bool) -> Application | None:
+    """The files of a pod's app: in a ConfigMap that it mounts, or under its name; the only ones, for the only pod."""
+    names = {
+        pod.object.name,
+        *(each.name for each in pod.apps),
+        pod.environment.variables.get("NACOS_DRAIN_NACOS_SERVICE"),
+    }
+    for each in apps:
+        if (each.config and mounts(pod, each.config)) or (not each.config and each.name in names):
+            return each
+    files = [each for each in apps if not each.config]
+    return files[0] if alone and len(files) == 1 else None
 
 
 def _look(pod: Pod) -> list[tuple[Finding, bool]]:
@@ -69,7 +110,7 @@ def _look(pod: Pod) -> list[tuple[Finding, bool]]:
 
 
 def _finding(pod: Pod, rule: str, severity: Severity, why: str, told: Told) -> Finding:
-    document = pod.object.document
+    document = told.document or pod.object.document
     return Finding(
         rule=rule,
         severity=severity,

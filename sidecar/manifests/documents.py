@@ -42,11 +42,12 @@ class Document:
     file: str
     root: Place
     node: yaml.Node
+    offset: int = 0  # lines before it, where it is a text within another document
 
     @property
     def top(self) -> int:
         """The line on which it begins."""
-        return int(self.node.start_mark.line) + 1
+        return int(self.node.start_mark.line) + 1 + self.offset
 
     def line(self, path: Path) -> int:
         """The line of a value, or of the nearest thing around it that is there."""
@@ -55,7 +56,7 @@ class Document:
             step = _step(node, key)
             if step is None:
                 return line
-            line, node = step
+            line, node = step[0] + self.offset, step[1]
         return line
 
 

@@ -10,6 +10,7 @@ from sidecar.manifests.places import Path, Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sidecar.manifests.documents import Document
     from sidecar.manifests.pods import Pod
 
 
@@ -35,6 +36,7 @@ class Told:
     fix: str
     story: tuple[tuple[float, str], ...] = ()  # seconds after the stop began, and what happens then
     severity: Severity | None = None  # where it is not the rule's
+    document: "Document | None" = None  # where it is not the pod's
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sidecar.lease import Release
 from sidecar.manifests.documents import Document
 from sidecar.manifests.hooking import Hook, shell
 from sidecar.manifests.places import Path, Place
+from sidecar.manifests.spring import Application, Properties
 from sidecar.plan import ASSUMED_APP_STOP, Plan, fit
 from sidecar.settings import Fault, Listen, Loaded, Settings, SettingsError, load
 
@@ -120,6 +121,7 @@ class Pod:
     template: Place  # of the pod: metadata and spec
     beside: tuple[Object, ...]
     kubernetes: int | None  # the minor version, where it was told
+    application: Application | None = None  # its application.yml, where one was given
 
     @property
     def spec(self) -> Place:
@@ -248,9 +250,24 @@ class Pod:
         """Whether the sidecar ends the app itself."""
         return self.ours is not None and self.settings.release is Release.SIGNAL
 
-    def plan(self, grace: float | None = None) -> Plan:
-        """How the grace period is divided."""
-        return fit(self.grace if grace is None else grace, self.settings.app_stop, self.settings.consumer_cache)
+    def plan(self, grace: float | None = None, stop: float | None = None) -> Plan:
+        """How the grace period is divided; or another one, or with another time for the app's stop."""
+        wanted = self.settings.app_stop if stop is None else stop
+        return fit(self.grace if grace is None else grace, wanted, self.settings.consumer_cache)
+
+    @cached_property
+    def spring(self) -> Properties | None:
+        """The properties of the app, where its files were given."""
+        if self.application is None or self.app is None:
+            return None
+        variables: dict[str, str | None] = {}
+        for each in self.app.place["envFrom"]:
+            found = _config(self, each.at("configMapRef", "name").text) or {}
+            variables |= {each["prefix"].text + name: str(value) for name, value in found.items()}
+        for each in self.app.place["env"]:
+            elsewhere = each["valueFrom"]
+            variables[each["name"].text] = _elsewhere(self, elsewhere) if elsewhere.there else each["value"].text
+        return Properties(self.application, variables, " ".join(self.app.command))
 
     @property
     def app_stop(self) -> float:
@@ -311,6 +328,11 @@ def _elsewhere(pod: Pod, source: Place) -> str | None:
     if keyed := _KEYED.fullmatch(where):
         return (pod.labels if keyed[1] == "labels" else pod.annotations).get(keyed[2])
     return _FIELDS.get(where)
+
+
+def mounts(pod: Pod, name: str) -> bool:
+    """Whether it has a ConfigMap as a volume."""
+    return any(each.at("configMap", "name").text == name for each in pod.spec["volumes"])
 
 
 # -- finding them --------------------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ def _summary(checked: Checked, *, hidden: int) -> str:
     lines = [line]
     if checked.passed:
         lines.append(f"passed over: {_count(checked.passed, 'pod')} without nacos-drain, Nacos or a hook")
+    if checked.homeless:
+        lines.append(f"Spring files without a pod of that name: {', '.join(checked.homeless)}")
     if others := ", ".join(f"{number} {kind}" for kind, number in sorted(checked.others.items()) if kind):
         lines.append(f"makes no pods: {others}")
     if strays := checked.others.get(""):
@@ -93,6 +95,7 @@ def as_json(checked: Checked) -> dict[str, object]:
         "pods": checked.pods,
         "passed_over": checked.passed,
         "ignored": checked.ignored,
+        "homeless": [*checked.homeless],
     }
 
 

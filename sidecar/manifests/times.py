@@ -14,7 +14,7 @@ RULES = Rules()
 _GRACE = "terminationGracePeriodSeconds"
 
 
-def _covers(plan: Plan) -> bool:
+def covers(plan: Plan) -> bool:
     """Whether consumers have forgotten the app when it is let go at the latest."""
     return plan.fits and plan.settle > plan.consumer_cache
 
@@ -37,7 +37,7 @@ def _sum(plan: Plan) -> str:
 )
 def _default(pod: Pod) -> Iterator[Told]:
     plan = pod.plan(GRACE_DEFAULT)
-    if pod.ours is not None and not pod.spec[_GRACE].there and not _covers(plan):
+    if pod.ours is not None and not pod.spec[_GRACE].there and not covers(plan):
         yield Told(
             pod.spec, f"no {_GRACE}, so 30 s: {_sum(plan)}", f"{_GRACE}: {_needed(plan)} or more (120 leaves room)"
         )
@@ -51,7 +51,7 @@ def _default(pod: Pod) -> Iterator[Told]:
 def _small(pod: Pod) -> Iterator[Told]:
     plan = pod.plan()
     place = pod.spec[_GRACE]
-    if pod.ours is not None and place.there and pod.grace > 0 and not _covers(plan):
+    if pod.ours is not None and place.there and pod.grace > 0 and not covers(plan):
         less = "a smaller NACOS_DRAIN_CONSUMER_CACHE, where the consumers forget sooner"
         yield Told(place, f"{pod.grace:g} s are too few: {_sum(plan)}", f"{_GRACE}: {_needed(plan)}, or {less}")
 
@@ -115,7 +115,7 @@ def _probes(pod: Pod) -> Iterator[Told]:
     for each in pod.apps:
         for probe in ("livenessProbe", "startupProbe"):
             own = each.place.at(probe, _GRACE)
-            if own.number is not None and not _covers(plan := pod.plan(own.number)) and own.number < pod.grace:
+            if own.number is not None and not covers(plan := pod.plan(own.number)) and own.number < pod.grace:
                 fix = f"leave it out, or {_needed(plan)} at least"
                 yield Told(own, f"{each.name}'s {probe} gives {own.number:g} s: {_sum(plan)}", fix)
 
