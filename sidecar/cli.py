@@ -415,6 +415,94 @@ def check(
         sys.exit(UNFIT)
 
 
+@main.command()
+@click.argument("files", nargs=-1, metavar="FILE|DIR|-…")
+@click.option("--nacos", metavar="HOST:PORT,…", help="The Nacos servers, each by its own name. Needed.")
+@click.option("--image", default=f"nacos-drain:{__version__}", show_default=True, help="The sidecar's image.")
+@click.option("--service", default="", help="As what the app is registered. Default: the object's name.")
+@click.option(
+    "--login-secret", "login", default="", metavar="NAME", help="A Secret with username and password for Nacos."
+)
+@click.option("--token", default=None, help="Between hook and sidecar. Default: 32 new random characters.")
+@click.option("--kubernetes-version", "kubernetes", metavar="1.N", help="Before 1.29 the sidecar is an ordinary one.")
+@click.option("--name", "names", multiple=True, help="Only the object of this name; can be given again.")
+@click.option("--diff", is_flag=True, help="Print what would change, and nothing else.")
+@click.option("--write", is_flag=True, help="Change the files themselves.")
+@click.option("--uninject", "undo", is_flag=True, help="Take out what inject has written; what it replaced comes back.")
+def inject(
+    *,
+    files: tuple[str, ...],
+    nacos: str | None,
+    image: str,
+    service: str,
+    login: str,
+    token: str | None,
+    kubernetes: str | None,
+    names: tuple[str, ...],
+    diff: bool,
+    write: bool,
+    undo: bool,
+) -> None:
+    r"""Write nacos-drain into manifests: sidecar, hook, grace period and token.
+
+    \b
+        nacos-drain inject --nacos nacos-0.nacos:8848,nacos-1.nacos:8848 --diff deployment.yaml
+        helm template shop | nacos-drain inject --nacos nacos:8848 - | kubectl apply -f -
+        nacos-drain inject --uninject --write deployment.yaml
+
+    All lines that it does not write stay as they are. A pod that has nacos-drain is not changed again; one that is
+    written in a way that it does not understand is left alone, and it says so. It changes pods in which Nacos is named
+    or that have a hook, or the only one there is; --name names others. The result is printed, and what became of each
+    pod told on stderr.
+
+    Exits 0 when all was done, 1 when a pod was left alone that it does not understand, 2 when a file cannot be read.
+    """
+    try:
+        from .manifests import injecting  # noqa: PLC0415  PyYAML is an extra
+        from .manifests.documents import Unreadable  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "yaml":
+            raise
+        _fail("inject reads YAML, which is an extra: pip install 'nacos-drain[manifests]'")
+    if not files:
+        _fail("inject: which files? `nacos-drain inject --nacos nacos:8848 deployment.yaml`, or - for what is piped in")
+    if not undo and not (nacos or "").strip():
+        _fail("inject: --nacos is missing: the Nacos servers, as nacos-0.nacos:8848,nacos-1.nacos:8848")
+    given = _with_one_output(files, write=write, diff=diff)
+    import secrets  # noqa: PLC0415
+
+    wanted = injecting.Wanted(image, nacos or "", token or secrets.token_hex(16), service, login, _minor(kubernetes))
+    done = []
+    for name, data in given:
+        try:
+            done.append(injecting.uninject(data, name, names) if undo else injecting.inject(data, name, wanted, names))
+        except Unreadable as error:
+            _fail(str(error))
+    for (name, data), result in zip(given, done, strict=True):
+        for note in result.notes:
+            click.echo(note, err=True)
+        if diff:
+            click.echo(injecting.difference(name, data, result), nl=False)
+        elif not write:
+            sys.stdout.buffer.write(result.text.encode())
+        elif result.text.encode() != data:
+            from pathlib import Path  # noqa: PLC0415
+
+            Path(name).write_bytes(result.text.encode())
+    if any(result.left for result in done):
+        sys.exit(UNFIT)
+
+
+def _with_one_output(files: tuple[str, ...], *, write: bool, diff: bool) -> list[tuple[str, bytes]]:
+    """The files, where it is clear what is to become of the result."""
+    if write and "-" in files:
+        _fail("inject: --write needs files: what is piped in has no place to be written to")
+    given = _manifests(files)
+    if len(given) > 1 and not write and not diff:
+        _fail(f"inject: {len(given)} files, and one output: --write changes them, --diff shows what would change")
+    return given
+
+
 def _manifests(files: tuple[str, ...]) -> list[tuple[str, bytes]]:
     """What the arguments name; of a folder all YAML files, in order."""
     from pathlib import Path  # noqa: PLC0415

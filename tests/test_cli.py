@@ -24,7 +24,7 @@ from sidecar.settings import describe
 NACOS = {"NACOS_DRAIN_NACOS_SERVER_ADDR": "nacos:8848", "NACOS_DRAIN_NACOS_SERVICE": "shop"}
 
 
-COMMANDS = ("serve", "drain", "status", "resume", "release", "plan", "doctor", "demo", "check")
+COMMANDS = ("serve", "drain", "status", "resume", "release", "plan", "doctor", "demo", "check", "inject")
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +209,7 @@ def test_exit_codes_are_in_the_help() -> None:
         ("plan", "Exits 1 when it does not"),
         ("doctor", "1 when a check is failing or unknown"),
         ("check", "1 when something was"),
+        ("inject", "1 when a pod was left alone"),
     ):
         assert words in " ".join(run(command, "--help").stdout.split())
 

@@ -27,6 +27,7 @@ ENGLISH = [
     "docs/consumers.md",
     "docs/faq.md",
     "docs/how-it-works.md",
+    "docs/inject.md",
     "docs/nacos.md",
     "docs/run.md",
     "docs/settings.md",

@@ -6,7 +6,6 @@ within itself, a few aliases that unfold to millions of values.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +160,7 @@ def _weigh(root: yaml.Node, file: str) -> None:
 
 
 def _step(node: yaml.Node, key: str | int) -> tuple[int, yaml.Node] | None:
-    """One step down: the line of the key (or item), and what is there."""
+    """One step down: the line of the key (or item), and what is there; the constructor has put there what `<<` takes in."""
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         item: yaml.Node = node.value[key]
         return int(item.start_mark.line) + 1, item
@@ -169,14 +168,4 @@ def _step(node: yaml.Node, key: str | int) -> tuple[int, yaml.Node] | None:
         for name, value in node.value:
             if name.value == key:
                 return int(name.start_mark.line) + 1, value
-        for merged in _merged(node):
-            if (found := _step(merged, key)) is not None:
-                return found
     return None
-
-
-def _merged(node: yaml.MappingNode) -> Iterator[yaml.Node]:
-    """What `<<` takes in."""
-    for name, value in node.value:
-        if name.tag == _MERGE:
-            yield from value.value if isinstance(value, yaml.SequenceNode) else [value]
