@@ -486,11 +486,18 @@ def inject(
         elif not write:
             sys.stdout.buffer.write(result.text.encode())
         elif result.text.encode() != data:
-            from pathlib import Path  # noqa: PLC0415
-
-            Path(name).write_bytes(result.text.encode())
+            _write(name, result.text)
     if any(result.left for result in done):
         sys.exit(UNFIT)
+
+
+def _write(name: str, text: str) -> None:
+    from pathlib import Path  # noqa: PLC0415
+
+    try:
+        Path(name).write_bytes(text.encode())
+    except OSError as error:
+        _fail(f"{name}: cannot be written ({error.strerror})")
 
 
 def _with_one_output(files: tuple[str, ...], *, write: bool, diff: bool) -> list[tuple[str, bytes]]:

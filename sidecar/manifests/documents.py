@@ -160,7 +160,7 @@ def _weigh(root: yaml.Node, file: str) -> None:
 
 
 def _step(node: yaml.Node, key: str | int) -> tuple[int, yaml.Node] | None:
-    """One step down: the line of the key (or item), and what is there; the constructor has put there what `<<` takes in."""
+    """One step down: the line of the key (or item), and what is there; the constructor has resolved `<<`."""
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         item: yaml.Node = node.value[key]
         return int(item.start_mark.line) + 1, item

@@ -187,6 +187,20 @@ def test_files_are_changed_where_they_are(tmp_path: Path) -> None:
     assert all((tmp_path / path.name).read_bytes() == path.read_bytes() for path in MANIFESTS)
 
 
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """By a stand-in for the one call, as root may write every file."""
+    (tmp_path / "f.yaml").write_bytes(RANCHER.read_bytes())
+    code = "from sidecar.__main__ import main; import pathlib; pathlib.Path.write_bytes = refuse; main()"
+    refuse = "def refuse(*_): raise PermissionError(13, 'Permission denied')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{refuse}\n{code}", "inject", "--nacos", "n:1", "--write", str(tmp_path)],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"f.yaml: cannot be written (Permission denied)\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "told"),
     [
