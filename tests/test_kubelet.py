@@ -353,11 +353,16 @@ async def test_a_crash_runs_no_hook_and_the_container_comes_back() -> None:
 async def test_a_native_sidecar_that_dies_in_mid_drain_stays_dead() -> None:
     """Measured: hook = EOF, the app is SIGTERMed at once, no restart in a terminating pod."""
     port = free_port()
-    async with pod_of(app(port), sidecar(port, answer_after=40, native=True), grace=20) as pod:
+    async with pod_of(app(port, on_term="stay"), sidecar(port, answer_after=400, native=True), grace=200) as pod:
         await running(pod, "app", "sidecar")
         stop = asyncio.create_task(pod.terminate())
         await pod.timeline.printed("sidecar", "GET /drain")
         os.kill(pod.pid("sidecar"), signal.SIGKILL)
+        await pod.timeline.printed("app", "SIGTERM")
+        # The socket ends before the process does: an app that went at once could be gone before the sidecar counts
+        # as dead, whose turn to be stopped it would then be.
+        await pod.timeline.seen("sidecar", "exit")
+        os.kill(pod.pid("app"), signal.SIGKILL)
         await stop
     t = pod.timeline
     t.assert_order(("app", "hook-start"), ("app", "hook-failed"), ("app", "sigterm"), ("app", "exit"))
